@@ -1,0 +1,1 @@
+"""Functions on tensors and packed words: one folder an operation, one file an implementation."""

@@ -1,0 +1,81 @@
+"""Packed rows of bits: the representation that every kernel reads.
+
+    weights of a row   w0 w1 … w63 | w64 w65 …        bit j of word k is weight 64k + j
+    words of the row   [  word 0  ] [ w64 w65 0 0 … ]  past the last weight: zero (docs/FORMATS.md)
+
+Words are `torch.int64` *bit patterns*: torch has few operators for unsigned 64-bit integers.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+WORD_BITS = 64
+
+
+def word_count(columns: int) -> int:
+    """Words that a row of `columns` bits takes.
+
+    >>> word_count(0), word_count(64), word_count(65)
+    (0, 1, 2)
+    """
+    return -(-columns // WORD_BITS)
+
+
+def pack(dense: Tensor) -> Tensor:
+    """Pack rows of booleans into words with a zero tail.
+
+    dense:    bool [..., I]
+    returns:  int64 [..., ⌈I/64⌉]
+
+    >>> pack(torch.tensor([[True, False, True]]))
+    tensor([[5]])
+    """
+    if dense.dtype != torch.bool:
+        raise TypeError(f"pack: dense must be bool, not {dense.dtype}; try dense != 0")
+    columns = dense.shape[-1]
+    words = word_count(columns)
+    padded = torch.nn.functional.pad(dense, (0, words * WORD_BITS - columns))
+    bits = padded.reshape(*dense.shape[:-1], words, WORD_BITS).to(torch.int64)
+    # Distinct powers of two add up without a carry, so the sum is the bitwise or, sign bit included.
+    return (bits << torch.arange(WORD_BITS, device=dense.device)).sum(-1)
+
+
+def unpack(words: Tensor, columns: int) -> Tensor:
+    """Unpack words into rows of booleans.
+
+    words:    int64 [..., ⌈columns/64⌉]
+    returns:  bool [..., columns]
+
+    >>> unpack(torch.tensor([[5]]), 3)
+    tensor([[ True, False,  True]])
+    """
+    bits = (words.unsqueeze(-1) >> torch.arange(WORD_BITS, device=words.device)) & 1
+    return bits.flatten(-2)[..., :columns].to(torch.bool)
+
+
+def popcount(words: Tensor) -> Tensor:
+    """Bits set in each word.
+
+    words:    int64 [...]
+    returns:  int64 [...]
+
+    >>> popcount(torch.tensor([0, 5, -1]))
+    tensor([ 0,  2, 64])
+    """
+    # The masks after each shift clear the sign that an arithmetic shift drags in.
+    pairs = words - ((words >> 1) & 0x5555555555555555)
+    fours = (pairs & 0x3333333333333333) + ((pairs >> 2) & 0x3333333333333333)
+    bytes_ = (fours + (fours >> 4)) & 0x0F0F0F0F0F0F0F0F
+    return ((bytes_ * 0x0101010101010101) >> 56) & 0x7F
+
+
+def tail_mask(columns: int) -> int:
+    """The bits that the last word of a row of `columns` bits may use, as a signed bit pattern.
+
+    >>> tail_mask(3), tail_mask(64)
+    (7, -1)
+    """
+    used = columns % WORD_BITS
+    return (1 << used) - 1 if used else -1

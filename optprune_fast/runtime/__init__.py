@@ -1,0 +1,1 @@
+"""What everything above needs and no operation owns: dispatch, errors, threads, safe files, the doctor."""

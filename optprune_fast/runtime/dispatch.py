@@ -1,0 +1,124 @@
+"""Which implementation serves a call, and why not the others.
+
+An explicit argument decides, then `OPTPRUNE_BACKEND`, then the fastest implementation that is able.
+Only a *stated reason* declines a call: an exception inside an implementation passes through.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import warnings
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from types import ModuleType
+from typing import Any
+
+import torch
+
+from optprune_fast.runtime.errors import BackendError, FallbackWarning, describe
+
+BACKENDS = ("cuda", "triton", "native", "numba", "torch")
+
+# (operation, backend) -> calls served. Tests read it to prove that the variant they name has run.
+calls: Counter[tuple[str, str]] = Counter()
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The implementation that serves a call, and the reason each faster one gave for declining."""
+
+    backend: str
+    run: Callable[..., Any]
+    declined: dict[str, str]
+
+    def __str__(self) -> str:
+        reasons = "; ".join(f"{name}: {reason}" for name, reason in self.declined.items())
+        return f"{self.backend} ({reasons})" if reasons else self.backend
+
+
+def check_backend(backend: str) -> str:
+    """Return `backend` if it is a name we know, else raise a `ValueError` that lists the names."""
+    if backend != "auto" and backend not in BACKENDS:
+        names = ", ".join(("auto", *BACKENDS))
+        raise ValueError(f"backend must be one of {names}, not {backend!r}")
+    return backend
+
+
+@dataclass
+class Operation:
+    """One operation and its implementations, fastest first.
+
+    Implementation `b` is the module `<package>.<b>_impl`, imported on first need. It has
+
+    - `missing() -> str | None`: why it cannot run on this machine at all;
+    - `declines(*arguments) -> str | None`: why it cannot take these arguments;
+    - `run(*arguments)`: the work, on arguments that the operation has already checked.
+    """
+
+    name: str
+    package: str
+    backends: tuple[str, ...]
+    _modules: dict[str, ModuleType] = field(default_factory=dict)
+    _warned: set[tuple[str, ...]] = field(default_factory=set)
+
+    def implementation(self, backend: str) -> ModuleType:
+        if backend not in self._modules:
+            self._modules[backend] = importlib.import_module(f"{self.package}.{backend}_impl")
+        return self._modules[backend]
+
+    def reason(self, backend: str, *arguments: object) -> str | None:
+        """Why `backend` cannot serve this call, or None if it can."""
+        if backend not in self.backends:
+            return f"{self.name} has no {backend} implementation"
+        module = self.implementation(backend)
+        return module.missing() or module.declines(*arguments)
+
+    def missing(self, backend: str) -> str | None:
+        """Why `backend` cannot run on this machine at all, or None if it can."""
+        return self.implementation(backend).missing()
+
+    def resolve(self, *arguments: object, backend: str = "auto") -> Choice:
+        """Choose once; the `run` of the result may then be called often with arguments of this kind."""
+        check_backend(backend)
+        if backend == "auto":
+            wish = check_backend(os.environ.get("OPTPRUNE_BACKEND") or "auto")
+            # The variable speaks to the operations that have such an implementation; the others go on.
+            backend = wish if wish in self.backends else "auto"
+        if backend != "auto":
+            reason = self.reason(backend, *arguments)
+            if reason is None:
+                return Choice(backend, self.implementation(backend).run, {})
+            raise self._refusal(backend, {backend: reason}, arguments)
+        declined: dict[str, str] = {}
+        for name in self.backends:
+            reason = self.reason(name, *arguments)
+            if reason is None:
+                if name == "torch" and declined:
+                    self._warn_once(declined)
+                return Choice(name, self.implementation(name).run, declined)
+            declined[name] = reason
+        raise self._refusal("auto", declined, arguments)
+
+    def __call__(self, *arguments: object, backend: str = "auto") -> Any:
+        choice = self.resolve(*arguments, backend=backend)
+        calls[self.name, choice.backend] += 1
+        return choice.run(*arguments)
+
+    def _warn_once(self, declined: dict[str, str]) -> None:
+        key = tuple(declined.values())
+        if key not in self._warned:
+            self._warned.add(key)
+            reasons = "\n".join(f"  {name}: {reason}" for name, reason in declined.items())
+            text = f"{self.name} runs in plain torch because\n{reasons}\nbackend='torch' says that this is wanted."
+            warnings.warn(text, FallbackWarning, stacklevel=4)
+
+    def _refusal(self, backend: str, declined: dict[str, str], arguments: tuple[object, ...]) -> BackendError:
+        asked = "no implementation can serve" if backend == "auto" else f"backend={backend!r} cannot serve"
+        lines = [f"{self.name}: {asked}"]
+        lines += [f"  {describe(a)}" for a in arguments if isinstance(a, torch.Tensor)]
+        lines.append("because")
+        lines += [f"  {name}: {reason}" for name, reason in declined.items()]
+        lines.append("`optprune-fast doctor` lists what runs on this machine; backend='torch' always does.")
+        return BackendError("\n".join(lines))

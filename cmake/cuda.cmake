@@ -1,0 +1,1 @@
+# The module _cuda, where csrc/bindings/cuda.cpp, kernels and a CUDA compiler that works are there.

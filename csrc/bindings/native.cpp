@@ -16,4 +16,5 @@ PYBIND11_MODULE(_native, m) {
         for (int i = 0; i <= static_cast<int>(optprune::best_isa()); ++i) names.emplace_back(optprune::isa_names[i]);
         return names;
     });
+    m.def("variants", [] { return py::dict(); });
 }

@@ -1,0 +1,41 @@
+"""What the native implementations share: their one reason to decline, and tensors as kernels read them."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def declines_float32(x: Tensor) -> str | None:
+    """Why a float32 kernel for the CPU does not take `x`, or None.
+
+    >>> declines_float32(torch.zeros(1, dtype=torch.float64))
+    'takes float32, not float64'
+    """
+    if x.device.type != "cpu":
+        return f"takes CPU tensors, not {x.device.type}"
+    if x.dtype != torch.float32:
+        return f"takes float32, not {str(x.dtype).removeprefix('torch.')}"
+    return None
+
+
+def rows_in_place(tensor: Tensor, inner: int) -> Tensor:
+    """`tensor` itself if its last `inner` dimensions are contiguous, whatever the stride before them; else a copy.
+
+    Words of one layer are a slice of [P, W]: each candidate is contiguous, the candidates are W words apart.
+
+    >>> slice = torch.zeros(4, 100)[:, :6].unflatten(1, (2, 3))
+    >>> rows_in_place(slice, 2) is slice
+    True
+    """
+    step = 1
+    for size, stride in zip(reversed(tensor.shape[-inner:]), reversed(tensor.stride()[-inner:]), strict=True):
+        if size != 1 and stride != step:
+            return tensor.contiguous()
+        step *= size
+    return tensor
+
+
+def candidate_step(tensor: Tensor, dims: int) -> int:
+    """Elements from one candidate to the next: 0 where the tensor has no candidate axis, so that all share it."""
+    return tensor.stride(0) if tensor.dim() == dims else 0

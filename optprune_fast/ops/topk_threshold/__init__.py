@@ -1,0 +1,137 @@
+"""topk_threshold: keep exactly `k` weights of one tensor or of many, the largest by magnitude."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from numbers import Integral
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from optprune_fast.ops.checks import require
+from optprune_fast.ops.words import word_count
+from optprune_fast.runtime.dispatch import Operation
+from optprune_fast.runtime.errors import message
+
+operation = Operation("topk_threshold", __name__, ("torch",))
+
+_WHERE = "topk_threshold"
+_DTYPES = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
+
+
+class TopK(NamedTuple):
+    """What `topk_threshold` found.
+
+    threshold:   the smallest magnitude kept; `inf` where nothing is kept
+    words:       one int64 [O, ⌈I/64⌉] per tensor, the weights kept
+    pool_words:  the same for the weights that follow, or None without a pool
+    count:       weights kept, `k`
+    """
+
+    threshold: float
+    words: list[Tensor]
+    pool_words: list[Tensor] | None
+    count: int  # type: ignore[assignment]  # the name of a method of tuple, too
+
+
+Out = tuple[Sequence[Tensor], Sequence[Tensor] | None]
+
+
+def topk_threshold(tensors: Tensor | Iterable[Tensor], k: int, pool: int = 0, out: Out | None = None, *,
+                   backend: str = "auto") -> TopK:
+    """Keep exactly the `k` largest weights by magnitude, over all tensors together.
+
+    tensors:  one tensor or several, each [O, ...] of float32, float16, bfloat16 or float64 (a one-dimensional one is
+              one row), all on one device; dtypes may differ and are compared exactly
+    k:        weights to keep
+    pool:     how many of the weights that follow rank `k` to mark in `pool_words`
+    out:      `(words, pool_words)`: contiguous tensors of the shapes of the result, to be overwritten and returned;
+              `pool_words` is None without a pool
+    returns:  `TopK(threshold, words, pool_words, count)`, rows packed with a zero tail (docs/FORMATS.md)
+
+    Equal magnitudes rank by (tensor, position in the tensor), lowest first; positions are logical, whatever the
+    strides. `-0` equals `+0`, denormals count as what they are, infinities rank on top.
+
+    Raises `TypeError` for wrong types, `ValueError` for NaN, a `k` or `k + pool` that the tensors do not have, tensors
+    without values or on several devices, and an `out` that does not fit.
+
+    >>> t = topk_threshold(torch.tensor([[0.5, -3.0, 1.0], [2.0, 1.0, 0.0]]), 3)
+    >>> t.threshold, t.words[0].tolist()
+    (1.0, [[6], [1]])
+    """
+    given = [tensors] if isinstance(tensors, Tensor) else list(tensors)
+    check_tensors(given)
+    n = sum(t.numel() for t in given)
+    k, pool = _whole("k", k), _whole("pool", pool)
+    require(k <= n, _WHERE, f"k must be at most the {n} weights of the tensors", k=k)
+    require(k + pool <= n, _WHERE, f"k + pool must be at most the {n} weights of the tensors",
+            f"a pool of {n - k} takes all that follow", k=k, pool=pool)
+    rows = [as_rows(t.detach()) for t in given]
+    words, pool_words = _empty(rows, pool) if out is None else _checked(out, rows, pool)
+    nan = torch.stack([t.isnan().any() for t in given]).tolist()
+    require(True not in nan, _WHERE, f"tensors[{nan.index(True) if any(nan) else 0}] holds NaN, which has no rank",
+            "torch.nan_to_num(w) gives it one; better, find out where it comes from")
+    threshold: float = operation(rows, k, pool, words, pool_words, backend=backend)
+    return TopK(threshold, words, pool_words, k)
+
+
+def check_tensors(tensors: list[Tensor]) -> None:
+    """The rules of `tensors=` that need no values."""
+    require(len(tensors) > 0, _WHERE, "tensors must hold at least one tensor")
+    for i, t in enumerate(tensors):
+        seen = {f"tensors[{i}]": t}
+        if not isinstance(t, Tensor):
+            raise TypeError(message(_WHERE, "tensors must be a tensor or a sequence of tensors",
+                                    "of a dict, take list(d.values())", **seen))
+        if t.dtype not in _DTYPES:
+            raise TypeError(message(_WHERE, "weights must be float32, float16, bfloat16 or float64", "try w.float()",
+                                    **seen))
+        require(t.layout == torch.strided, _WHERE, "tensors must be dense", "try w.to_dense()", layout=t.layout, **seen)
+        require(t.device.type != "meta", _WHERE, "a tensor on the meta device has no values to rank",
+                "load the weights first", **seen)
+        require(t.device == tensors[0].device, _WHERE, "tensors must be on one device", "move them with .to(device)",
+                **{"tensors[0]": tensors[0], **seen})
+
+
+def as_rows(tensor: Tensor) -> Tensor:
+    """The weight as a matrix [O, I] in its logical order."""
+    return tensor.reshape(1, -1) if tensor.dim() < 2 else tensor.flatten(1)
+
+
+def _whole(name: str, value: object) -> int:
+    if isinstance(value, bool) or not isinstance(value, Integral):
+        way_out = "a fraction of the weights is round(fraction * n)" if isinstance(value, float) else ""
+        raise TypeError(message(_WHERE, f"{name} must be a whole number", way_out, **{name: value}))
+    whole = int(value)
+    require(whole >= 0, _WHERE, f"{name} must not be negative", "", **{name: whole})
+    return whole
+
+
+def _empty(rows: list[Tensor], pool: int) -> tuple[list[Tensor], list[Tensor] | None]:
+    def make() -> list[Tensor]:
+        return [torch.empty(_shape(r), dtype=torch.int64, device=r.device) for r in rows]
+
+    return make(), make() if pool else None
+
+
+def _checked(out: Out, rows: list[Tensor], pool: int) -> tuple[list[Tensor], list[Tensor] | None]:
+    if not isinstance(out, tuple) or len(out) != 2:
+        raise TypeError(message(_WHERE, "out must be a pair (words, pool_words)",
+                                "an earlier result t gives out=(t.words, t.pool_words)", out=out))
+    require((out[1] is not None) == (pool > 0), _WHERE, "out must hold pool_words if, and only if, there is a pool",
+            pool=pool)
+    for name, tensors in zip(("words", "pool_words"), out, strict=True):
+        if tensors is None:
+            continue
+        require(len(tensors) == len(rows), _WHERE, f"{name} in out must hold one tensor for each of the {len(rows)}",
+                "", **{name: len(tensors)})
+        for i, (t, r) in enumerate(zip(tensors, rows, strict=True)):
+            fits = t.dtype == torch.int64 and t.device == r.device and t.is_contiguous() and t.shape == _shape(r)
+            require(fits, _WHERE, f"{name}[{i}] in out must be a contiguous int64{list(_shape(r))} on {r.device}",
+                    "", **{f"{name}[{i}]": t})
+    return list(out[0]), None if out[1] is None else list(out[1])
+
+
+def _shape(rows: Tensor) -> tuple[int, int]:
+    return rows.shape[0], word_count(rows.shape[1])

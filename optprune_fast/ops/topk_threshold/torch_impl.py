@@ -1,0 +1,114 @@
+"""topk_threshold in plain torch: any device, exact.
+
+Magnitudes are compared as integers: with the sign bit cleared, the bits of a float are a whole number that grows with
+its magnitude. Comparing floats would be wrong where the processor flushes denormals to zero.
+
+The key of a rank is found 16 bits at a time from histograms (a radix select). `torch.kthvalue` takes twice as long for
+one rank of ten million weights on the CPU, runs in a single block on CUDA, and is refused there under
+`torch.use_deterministic_algorithms`.
+"""
+
+from __future__ import annotations
+
+import math
+import struct
+
+import torch
+from torch import Tensor
+
+from optprune_fast.ops.words import pack
+
+_DIGIT_BITS = 16
+_DIGIT = (1 << _DIGIT_BITS) - 1
+_INFINITY_32 = 0x7F800000
+_INFINITY_64 = 0x7FF << 52
+_CHUNK = 1 << 22  # weights packed at a time: packing takes some 20 bytes for each
+
+
+def missing() -> str | None:
+    return None
+
+
+def declines(rows: list[Tensor], k: int, pool: int, words: list[Tensor], pool_words: list[Tensor] | None) -> str | None:
+    return None
+
+
+def run(rows: list[Tensor], k: int, pool: int, words: list[Tensor], pool_words: list[Tensor] | None) -> float:
+    """Fill `words` and `pool_words`; return the threshold."""
+    wide = any(r.dtype == torch.float64 for r in rows)
+    keys = torch.cat([(_key64(r) if wide else _key32(r)).flatten() for r in rows])
+    ranks = [rank for rank in (k, k + pool) if rank > 0]
+    found = dict(zip(ranks, _select(keys, ranks, 48 if wide else 16) if ranks else [], strict=True))
+    kept = _top(keys, *found[k]) if k else torch.zeros_like(keys, dtype=torch.bool)
+    _write(kept, rows, words)
+    if pool_words is not None:
+        # Ranks are a total order, so the top k + pool contain the top k and nothing moves.
+        _write(_top(keys, *found[k + pool]) & ~kept, rows, pool_words)
+    return (_value64(found[k][0]) if wide else _value32(found[k][0])) if k else math.inf
+
+
+def _select(keys: Tensor, ranks: list[int], shift: int) -> list[tuple[int, int]]:
+    """For each rank (1 is the largest) the key that stands there, and its own rank among the keys equal to it.
+
+    Only the bits below `shift + 16` are read; those above are the same in all keys.
+    """
+    digits = (keys >> shift) & _DIGIT
+    at_least = digits.bincount(minlength=_DIGIT + 1).flip(0).cumsum(0)  # [i]: keys whose digit is _DIGIT - i or more
+    found = []
+    for rank in ranks:
+        place = int(torch.searchsorted(at_least, rank))
+        digit, rest = _DIGIT - place, rank - (int(at_least[place - 1]) if place else 0)
+        if shift:
+            [(low, rest)] = _select(keys[digits == digit], [rest], shift - _DIGIT_BITS)
+            digit = digit << shift | low
+        found.append((digit, rest))
+    return found
+
+
+def _top(keys: Tensor, key: int, ties: int) -> Tensor:
+    """Mark the keys above `key` and the first `ties` of those equal to it."""
+    kept = keys > key
+    kept[(keys == key).nonzero()[:ties, 0]] = True
+    return kept
+
+
+def _write(marks: Tensor, rows: list[Tensor], words: list[Tensor]) -> None:
+    for part, r, out in zip(torch.split(marks, [r.numel() for r in rows]), rows, words, strict=True):
+        dense, step = part.view(r.shape), max(1, _CHUNK // max(1, r.shape[1]))
+        for first in range(0, r.shape[0], step):
+            out[first : first + step] = pack(dense[first : first + step])
+
+
+def _key32(weight: Tensor) -> Tensor:
+    if weight.dtype == torch.float16:
+        weight = weight.float()  # exact, and no float16, denormal or not, becomes a denormal float32
+    if weight.dtype == torch.bfloat16:  # the upper half of a float32
+        return (weight.view(torch.int16).to(torch.int32) << 16) & 0x7FFFFFFF
+    return weight.view(torch.int32) & 0x7FFFFFFF
+
+
+def _key64(weight: Tensor) -> Tensor:
+    """The key of the same magnitude as a float64.
+
+    float32   eeeeeeee fff…f (23)             value = 2^(e - 127) · 1.f,  e = 0: 2^-149 · f,  e = 255: infinite
+    float64   eeeeeeeeeee fff…f 000…0 (52)    value = 2^(e - 1023) · 1.f
+    """
+    if weight.dtype == torch.float64:
+        return weight.view(torch.int64) & 0x7FFFFFFFFFFFFFFF
+    key = _key32(weight).to(torch.int64)
+    normal = (key << 29) + ((1023 - 127) << 52)
+    denormal = (key.to(torch.float64) * 2.0**-149).view(torch.int64)  # as a float64 it is normal: nothing flushes it
+    wide = torch.where(key < 1 << 23, denormal, normal)
+    return torch.where(key == _INFINITY_32, _INFINITY_64, wide)
+
+
+def _value32(key: int) -> float:
+    if key == _INFINITY_32:
+        return math.inf
+    exponent, fraction = divmod(key, 1 << 23)
+    return math.ldexp(fraction + (1 << 23), exponent - 150) if exponent else math.ldexp(fraction, -149)
+
+
+def _value64(key: int) -> float:
+    value: float = struct.unpack("<d", struct.pack("<q", key))[0]
+    return value

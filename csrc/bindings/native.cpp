@@ -1,20 +1,107 @@
-// The module optprune_fast._native: addresses and sizes in, nothing but kernels behind.
+// The module optprune_fast._native: addresses and sizes in, nothing but kernels behind. Python has checked every
+// argument (optprune_fast/ops/<op>/native_impl.py); while a kernel runs, other Python threads run too.
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
+#include <array>
+#include <cstdint>
+#include <stdexcept>
 #include <string>
 #include <vector>
 
 #include "common/cpu_features.h"
+#include "common/variants.h"
+#include "kernels/choose_bits/choose_bits.h"
+#include "kernels/masked_conv2d/masked_conv2d.h"
+#include "kernels/masked_linear/masked_linear.h"
 
 namespace py = pybind11;
 
+namespace {
+
+using optprune::Isa;
+using Address = std::uintptr_t;
+using Pair = std::array<std::int64_t, 2>;
+using Sizes = std::array<std::int64_t, 4>;
+
+template <class T>
+T *at(Address address) {
+    return reinterpret_cast<T *>(address);
+}
+
+Isa isa_named(const std::string &name) {
+    for (std::size_t i = 0; i < optprune::isa_count; ++i) {
+        if (name == optprune::isa_names[i] && static_cast<Isa>(i) <= optprune::best_isa()) return static_cast<Isa>(i);
+    }
+    throw std::invalid_argument("this CPU has no instruction set " + name);
+}
+
+std::vector<std::string> isas() {
+    std::vector<std::string> names;
+    for (int i = 0; i <= static_cast<int>(optprune::best_isa()); ++i) names.emplace_back(optprune::isa_names[i]);
+    return names;
+}
+
+// {instruction set: calls served}, fastest first
+template <class Kernel>
+py::dict rows(const optprune::Table<Kernel> &table) {
+    py::dict out;
+    for (std::size_t i = 0; i < table.count; ++i) {
+        out[optprune::isa_names[static_cast<int>(table.rows[i].isa)]] = table.rows[i].calls.load();
+    }
+    return out;
+}
+
+py::dict variants() {
+    py::dict out;
+    out["masked_linear"] = rows(optprune::masked_linear::variants);
+    out["masked_conv2d"] = rows(optprune::masked_conv2d::variants);
+    out["choose_bits"] = rows(optprune::choose_bits::variants);
+    return out;
+}
+
+void masked_linear(const std::string &isa, std::int64_t threads, Address x, Address weight, Address words, Address out,
+                   std::int64_t P, std::int64_t B, std::int64_t I, std::int64_t O, std::int64_t x_step,
+                   std::int64_t words_step) {
+    const optprune::masked_linear::Call call{
+        at<const float>(x), at<const float>(weight), at<const std::uint64_t>(words), at<float>(out), P, B, I, O,
+        x_step, words_step};
+    const Isa wanted = isa_named(isa);
+    const py::gil_scoped_release released;
+    optprune::masked_linear::run(wanted, threads, call);
+}
+
+void masked_conv2d(const std::string &isa, std::int64_t threads, Address x, Address weight, Address words, Address out,
+                   std::int64_t P, Sizes x_shape, Sizes weight_shape, Pair stride, Pair padding, Pair dilation,
+                   std::int64_t groups, std::int64_t x_step, std::int64_t words_step) {
+    const optprune::masked_conv2d::Shape shape{
+        x_shape[1], x_shape[2], x_shape[3], weight_shape[0], weight_shape[1], weight_shape[2], weight_shape[3],
+        stride[0], stride[1], padding[0], padding[1], dilation[0], dilation[1], groups};
+    const optprune::masked_conv2d::Call call{
+        at<const float>(x), at<const float>(weight), at<const std::uint64_t>(words), at<float>(out), P, x_shape[0],
+        x_step, words_step, shape};
+    const Isa wanted = isa_named(isa);
+    const py::gil_scoped_release released;
+    optprune::masked_conv2d::run(wanted, threads, call);
+}
+
+void choose_bits(const std::string &isa, std::int64_t threads, Address words, Address counts, Address seeds,
+                 Address out, std::int64_t P, std::int64_t W, std::int64_t words_step) {
+    const optprune::choose_bits::Call call{
+        at<const std::uint64_t>(words), at<const std::int64_t>(counts), at<const std::uint64_t>(seeds),
+        at<std::uint64_t>(out), P, W, words_step};
+    const Isa wanted = isa_named(isa);
+    const py::gil_scoped_release released;
+    optprune::choose_bits::run(wanted, threads, call);
+}
+
+}  // namespace
+
 PYBIND11_MODULE(_native, m) {
     m.attr("version") = OPTPRUNE_VERSION;
-    m.def("isas", [] {
-        std::vector<std::string> names;
-        for (int i = 0; i <= static_cast<int>(optprune::best_isa()); ++i) names.emplace_back(optprune::isa_names[i]);
-        return names;
-    });
-    m.def("variants", [] { return py::dict(); });
+    m.def("isas", &isas);
+    m.def("variants", &variants);
+    m.def("masked_linear", &masked_linear);
+    m.def("masked_conv2d", &masked_conv2d);
+    m.def("choose_bits", &choose_bits);
 }

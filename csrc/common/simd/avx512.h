@@ -1,0 +1,78 @@
+// Vec: sixteen numbers in an AVX-512 register. See scalar.h for the meaning of each function.
+#ifndef OPTPRUNE_COMMON_SIMD_AVX512_H
+#define OPTPRUNE_COMMON_SIMD_AVX512_H
+
+#include <immintrin.h>
+
+#include <cstdint>
+
+namespace optprune {
+namespace {
+
+struct Vec {
+    static constexpr std::int64_t lanes = 16;
+    // Of 32 registers one holds the weight; eight accumulators hide the four cycles of a multiply-add on two units.
+    static constexpr int registers = 8;
+    static constexpr int positions = 16;
+
+    __m512 v;
+
+    static Vec zero() { return {_mm512_setzero_ps()}; }
+    static Vec spread(float a) { return {_mm512_set1_ps(a)}; }
+    static Vec load(const float *from) { return {_mm512_loadu_ps(from)}; }
+    static Vec load_first(const float *from, std::int64_t n) { return {_mm512_maskz_loadu_ps(ones(n), from)}; }
+    void store(float *to) const { _mm512_storeu_ps(to, v); }
+    void store_first(float *to, std::int64_t n) const { _mm512_mask_storeu_ps(to, ones(n), v); }
+    static Vec fma(Vec a, Vec b, Vec c) { return {_mm512_fmadd_ps(a.v, b.v, c.v)}; }
+
+    static void transpose(Vec (&block)[lanes]) {
+        __m512 pairs[16], fours[16];
+        for (int i = 0; i < 16; i += 2) {
+            pairs[i] = _mm512_unpacklo_ps(block[i].v, block[i + 1].v);
+            pairs[i + 1] = _mm512_unpackhi_ps(block[i].v, block[i + 1].v);
+        }
+        for (int i = 0; i < 16; i += 4) {  // fours[i + c]: columns c | c + 4 | c + 8 | c + 12 of rows i … i + 3
+            fours[i] = _mm512_shuffle_ps(pairs[i], pairs[i + 2], 0x44);
+            fours[i + 1] = _mm512_shuffle_ps(pairs[i], pairs[i + 2], 0xEE);
+            fours[i + 2] = _mm512_shuffle_ps(pairs[i + 1], pairs[i + 3], 0x44);
+            fours[i + 3] = _mm512_shuffle_ps(pairs[i + 1], pairs[i + 3], 0xEE);
+        }
+        for (int c = 0; c < 4; ++c) {
+            const __m512 low_even = _mm512_shuffle_f32x4(fours[c], fours[c + 4], 0x88);  // columns c, c + 8; rows 0 … 7
+            const __m512 low_odd = _mm512_shuffle_f32x4(fours[c], fours[c + 4], 0xDD);   // columns c + 4, c + 12
+            const __m512 high_even = _mm512_shuffle_f32x4(fours[c + 8], fours[c + 12], 0x88);
+            const __m512 high_odd = _mm512_shuffle_f32x4(fours[c + 8], fours[c + 12], 0xDD);
+            block[c].v = _mm512_shuffle_f32x4(low_even, high_even, 0x88);
+            block[c + 4].v = _mm512_shuffle_f32x4(low_odd, high_odd, 0x88);
+            block[c + 8].v = _mm512_shuffle_f32x4(low_even, high_even, 0xDD);
+            block[c + 12].v = _mm512_shuffle_f32x4(low_odd, high_odd, 0xDD);
+        }
+    }
+
+  private:
+    static __mmask16 ones(std::int64_t n) { return static_cast<__mmask16>((1u << n) - 1); }
+};
+
+constexpr std::int64_t keep_slack = 16;
+
+// As in scan_bits.h, without a branch on the bits: sixteen columns at a time are compressed in registers.
+inline std::int64_t keep_bits(std::uint64_t word, const float *weights, std::int32_t first, std::int32_t *columns,
+                              float *kept) {
+    const __m512i steps = _mm512_set_epi32(15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0);
+    std::int64_t count = 0;
+    for (int quarter = 0; quarter < 4; ++quarter) {
+        const auto mask = static_cast<__mmask16>(word >> (16 * quarter));
+        const __m512i column = _mm512_add_epi32(_mm512_set1_epi32(first + 16 * quarter), steps);
+        const __m512 weight = _mm512_maskz_loadu_ps(mask, weights + 16 * quarter);
+        // Compress, then store whole: compressing into memory is slow on Zen 4.
+        _mm512_storeu_si512(columns + count, _mm512_maskz_compress_epi32(mask, column));
+        _mm512_storeu_ps(kept + count, _mm512_maskz_compress_ps(mask, weight));
+        count += __builtin_popcount(mask);
+    }
+    return count;
+}
+
+}  // namespace
+}  // namespace optprune
+
+#endif

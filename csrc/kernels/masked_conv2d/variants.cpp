@@ -1,0 +1,20 @@
+#include <iterator>
+
+#include "kernels/masked_conv2d/masked_conv2d.h"
+
+namespace optprune::masked_conv2d {
+namespace {
+
+Variant<Kernel> rows[] = {
+#if defined(__x86_64__)
+    {Isa::avx512, &avx512},
+    {Isa::avx2, &avx2},
+#endif
+    {Isa::scalar, &scalar},
+};
+
+}  // namespace
+
+const Table<Kernel> variants{rows, std::size(rows)};
+
+}  // namespace optprune::masked_conv2d

@@ -1,0 +1,20 @@
+#include <iterator>
+
+#include "kernels/masked_linear/masked_linear.h"
+
+namespace optprune::masked_linear {
+namespace {
+
+Variant<Kernel> rows[] = {
+#if defined(__x86_64__)
+    {Isa::avx512, &avx512},
+    {Isa::avx2, &avx2},
+#endif
+    {Isa::scalar, &scalar},
+};
+
+}  // namespace
+
+const Table<Kernel> variants{rows, std::size(rows)};
+
+}  // namespace optprune::masked_linear

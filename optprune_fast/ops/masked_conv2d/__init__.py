@@ -10,6 +10,7 @@ from torch import Tensor
 
 from optprune_fast.ops.checks import check_masked, require
 from optprune_fast.ops.library import register, register_backward, register_batching
+from optprune_fast.ops.masked_conv2d.geometry import output_shape
 from optprune_fast.ops.words import unpack
 from optprune_fast.runtime.dispatch import Operation
 
@@ -39,18 +40,6 @@ def masked_conv2d(x: Tensor, weight: Tensor, words: Tensor, stride: Sequence[int
     """
     return operator(x, weight, words, list(stride), list(padding), list(dilation), groups, backend=backend,
                     straight_through=straight_through)
-
-
-def output_size(size: int, kernel: int, stride: int, padding: int, dilation: int) -> int:
-    """Positions that a kernel of `kernel` taps takes along an axis of `size`."""
-    return (size + 2 * padding - dilation * (kernel - 1) - 1) // stride + 1
-
-
-def output_shape(x: Tensor, weight: Tensor, words: Tensor, stride: Sequence[int], padding: Sequence[int],
-                 dilation: Sequence[int]) -> tuple[int, ...]:
-    """[P, B, O, H', W'] of a call."""
-    plane = (output_size(x.shape[i - 2], weight.shape[i + 2], stride[i], padding[i], dilation[i]) for i in range(2))
-    return (words.shape[0], x.shape[-4], weight.shape[0], *plane)
 
 
 def check(x: Tensor, weight: Tensor, words: Tensor, stride: Sequence[int], padding: Sequence[int],

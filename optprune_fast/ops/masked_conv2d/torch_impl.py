@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from optprune_fast.ops.masked_conv2d.geometry import output_shape
 from optprune_fast.ops.words import unpack
 
 
@@ -21,8 +22,6 @@ def declines(x: Tensor, weight: Tensor, words: Tensor, stride: Sequence[int], pa
 
 def run(x: Tensor, weight: Tensor, words: Tensor, stride: Sequence[int], padding: Sequence[int],
         dilation: Sequence[int], groups: int) -> Tensor:
-    from optprune_fast.ops.masked_conv2d import output_shape
-
     out = x.new_empty(output_shape(x, weight, words, stride, padding, dilation))
     for p in range(words.shape[0]):  # one candidate at a time: memory does not grow with P × weights
         mask = unpack(words[p], weight[0].numel()).reshape(weight.shape)

@@ -1,0 +1,43 @@
+// The module optprune_fast._cuda: device addresses, sizes and a stream in, nothing but kernels behind. It imports without
+// a driver. Python has checked every argument (optprune_fast/ops/<op>/cuda_impl.py).
+#include <pybind11/pybind11.h>
+#include <pybind11/stl.h>
+
+#include <cstdint>
+
+#include "common/cuda_device.h"
+#include "kernels/masked_linear/cuda.h"
+
+namespace py = pybind11;
+
+namespace {
+
+using Address = std::uintptr_t;
+
+template <class T>
+T *at(Address address) {
+    return reinterpret_cast<T *>(address);
+}
+
+void masked_linear(int device, Address stream, Address x, Address weight, Address words, Address out, std::int64_t P,
+                   std::int64_t B, std::int64_t I, std::int64_t O, std::int64_t x_p, std::int64_t x_b,
+                   std::int64_t weight_o, std::int64_t words_p, std::int64_t words_o) {
+    const optprune::masked_linear::CudaCall call{
+        at<const float>(x), at<const float>(weight), at<const std::uint64_t>(words), at<float>(out), P, B, I, O,
+        x_p, x_b, weight_o, words_p, words_o};
+    const py::gil_scoped_release released;
+    optprune::masked_linear::cuda(device, stream, call);
+}
+
+}  // namespace
+
+PYBIND11_MODULE(_cuda, m) {
+    m.attr("version") = OPTPRUNE_VERSION;
+    m.attr("operations") = py::make_tuple("masked_linear");
+    m.def("device_count", &optprune::cuda::device_count);
+    m.def("device_error", &optprune::cuda::device_error);
+    m.def("runtime_version", &optprune::cuda::runtime_version);
+    m.def("driver_version", &optprune::cuda::driver_version);
+    m.def("architectures", &optprune::cuda::architectures);
+    m.def("masked_linear", &masked_linear);
+}

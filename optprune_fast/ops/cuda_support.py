@@ -1,0 +1,42 @@
+"""What implementations for CUDA devices share: reasons to decline, and tensors as kernels read them."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def declines_device(x: Tensor, oldest: tuple[int, int]) -> str | None:
+    """Why a kernel that needs compute capability `oldest` does not take `x` where it lies, or None.
+
+    >>> declines_device(torch.zeros(1), (8, 0))
+    'needs tensors on a CUDA device, not on cpu'
+    """
+    if x.device.type != "cuda":
+        return f"needs tensors on a CUDA device, not on {x.device.type}"
+    capability = torch.cuda.get_device_capability(x.device)
+    if capability < oldest:
+        return "needs compute capability {}.{}, this device has {}.{}".format(*oldest, *capability)
+    return None
+
+
+def declines_dtype(x: Tensor, *able: torch.dtype) -> str | None:
+    """Why a kernel for the dtypes `able` does not take `x`, or None.
+
+    >>> declines_dtype(torch.zeros(1, dtype=torch.float64), torch.float32, torch.float16)
+    'takes float32 or float16, not float64'
+    """
+    if x.dtype in able:
+        return None
+    names = [str(dtype).removeprefix("torch.") for dtype in (*able, x.dtype)]
+    return f"takes {' or '.join(names[:-1])}, not {names[-1]}"
+
+
+def with_unit_steps(tensor: Tensor) -> Tensor:
+    """`tensor` itself if the last dimension is contiguous, whatever the strides before it; else a copy.
+
+    >>> view = torch.zeros(2, 10, 7)[:, ::3, :5]
+    >>> with_unit_steps(view) is view
+    True
+    """
+    return tensor if tensor.stride(-1) == 1 or tensor.shape[-1] <= 1 else tensor.contiguous()

@@ -1,0 +1,31 @@
+"""masked_linear in CUDA C++: float32 on a CUDA device."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from optprune_fast.ops.cuda_support import declines_device, declines_dtype, with_unit_steps
+from optprune_fast.runtime import cuda
+
+
+def missing() -> str | None:
+    return cuda.missing("masked_linear")
+
+
+def declines(x: Tensor, weight: Tensor, words: Tensor) -> str | None:
+    oldest = min(cuda.module().architectures())
+    return declines_dtype(x, torch.float32) or declines_device(x, divmod(oldest, 10))
+
+
+def run(x: Tensor, weight: Tensor, words: Tensor) -> Tensor:
+    x, weight, words = with_unit_steps(x), with_unit_steps(weight), with_unit_steps(words)
+    (outputs, inputs), candidates, samples = weight.shape, words.shape[0], x.shape[-2]
+    out = x.new_empty(candidates, samples, outputs)
+    stream = torch.cuda.current_stream(x.device).cuda_stream
+    with torch.cuda.device(x.device):  # torch's notion of the current device is what it was, whatever the module sets
+        cuda.module().masked_linear(
+            x.device.index, stream, x.data_ptr(), weight.data_ptr(), words.data_ptr(), out.data_ptr(),
+            candidates, samples, inputs, outputs, x.stride(0) if x.dim() == 3 else 0, x.stride(-2), weight.stride(0),
+            words.stride(0), words.stride(1))
+    return out

@@ -1,0 +1,77 @@
+"""The compiled module `_cuda`: whether it is here, whether it finds a device, and why not."""
+
+from __future__ import annotations
+
+import functools
+import importlib
+from types import ModuleType
+
+from optprune_fast.runtime.errors import BackendError, message
+from optprune_fast.version import __version__
+
+MODULE = "optprune_fast._cuda"
+
+_WAY_OUT = ("install the CUDA toolkit (nvcc), then: OPTPRUNE_CUDA=ON pip install --force-reinstall --no-deps "
+            "--no-cache-dir --no-binary optprune-fast optprune-fast (in a clone: the path of the clone)")
+
+
+@functools.cache
+def _load() -> tuple[ModuleType | None, str | None]:
+    """The module, or the reason why there is none."""
+    try:
+        module = importlib.import_module(MODULE)
+    except ModuleNotFoundError as error:
+        if error.name != MODULE:
+            raise
+        return None, f"this installation has no CUDA module, so no nvcc worked when it was made; {_WAY_OUT}"
+    except ImportError as error:
+        return None, f"the CUDA module does not load ({error}); {_WAY_OUT}"
+    if module.version != __version__:
+        raise BackendError(message(
+            MODULE, "the CUDA module belongs to another version of the package",
+            "build it again: pip install --no-build-isolation --no-deps -e .",
+            package=__version__, compiled=module.version))
+    return module, None
+
+
+def missing(kernel: str = "") -> str | None:
+    """Why `kernel` cannot run on this machine, or None if it can; without a name, why nothing of the module can.
+
+    Raises `BackendError` if the module was built from another version of the package.
+
+    >>> missing("no_such_kernel") is None
+    False
+    """
+    module, reason = _load()
+    if module is None:
+        return reason
+    if kernel and kernel not in module.operations:
+        return f"the CUDA module has no {kernel}; build it again: pip install --no-build-isolation --no-deps -e ."
+    return _no_device()
+
+
+@functools.cache
+def _no_device() -> str | None:
+    found = module()
+    if found.device_count():
+        return None
+    error = found.device_error() or "there is none"
+    return (f"the CUDA module finds no device: {error} (it needs a driver for CUDA {version(found.runtime_version())}, "
+            f"the driver here serves {version(found.driver_version())})")
+
+
+def version(number: int) -> str:
+    """A version as CUDA counts it, in words.
+
+    >>> version(12080), version(0)
+    ('12.8', 'none')
+    """
+    return f"{number // 1000}.{number % 1000 // 10}" if number else "none"
+
+
+def module() -> ModuleType:
+    """The compiled module; raises `BackendError` with the reason where there is none."""
+    found, reason = _load()
+    if found is None:
+        raise BackendError(f"{MODULE}: {reason}")
+    return found

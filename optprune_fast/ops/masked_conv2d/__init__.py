@@ -47,6 +47,7 @@ def check(x: Tensor, weight: Tensor, words: Tensor, stride: Sequence[int], paddi
     where, seen = "masked_conv2d", {"x": x, "weight": weight, "words": words}
     require(weight.dim() == 4, where, "weight must be [O, C/groups, kh, kw]", **seen)
     check_masked(where, x, weight, words)
+    require(min(weight.shape[2:]) >= 1, where, "kh and kw must be at least 1", **seen)
     for name, pair, least in (("stride", stride, 1), ("padding", padding, 0), ("dilation", dilation, 1)):
         require(len(pair) == 2 and min(pair) >= least, where, f"{name} must be two whole numbers of at least {least}",
                 **{name: list(pair)})
@@ -90,9 +91,9 @@ def _backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
 def _backward_kernel(grad: Tensor, x: Tensor, weight: Tensor, words: Tensor, stride: Sequence[int],
                      padding: Sequence[int], dilation: Sequence[int], groups: int, *,
                      straight_through: bool) -> tuple[Tensor, Tensor]:
-    mask = unpack(words, weight[0].numel()).reshape(-1, *weight.shape)
+    mask = unpack(words, weight.shape[1:].numel()).reshape(words.shape[0], *weight.shape)
     grad_x, grad_weight = torch.zeros_like(x), torch.zeros_like(weight)
-    for p in range(words.shape[0]):
+    for p in range(words.shape[0] if weight.numel() else 0):
         to_x, to_weight, _ = torch.ops.aten.convolution_backward(
             grad[p], x if x.dim() == 4 else x[p], weight * mask[p], None, stride, padding, dilation, False, [0, 0],
             groups, [True, True, False])

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import functools
-import os
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from optprune_fast.ops.cuda_support import declines_device, declines_dtype, with_unit_steps
+from optprune_fast.runtime import triton
 
 
 class Launch(NamedTuple):
@@ -22,10 +21,10 @@ class Launch(NamedTuple):
     stages: int
 
 
-# None of these spills on sm_80 and sm_90, for aligned and ragged rows, with 32- and 64-bit offsets, under Triton 3.6
-# and 3.9 (tests/gpu/test_triton_aot.py). Wider float32 tiles spill 8 to 700 bytes a thread in some of those cases.
+# None of these spills on sm_80 and sm_90, for aligned and ragged rows, with 32- and 64-bit offsets, under Triton 3.6 to
+# 3.9 (tests/gpu/test_triton_aot.py). float32 with more than 8 sums a thread spills 8 to 700 bytes in some of those cases.
 LAUNCHES = {
-    torch.float32: Launch(tile_b=32, tile_o=32, warps=4, stages=2),
+    torch.float32: Launch(tile_b=64, tile_o=32, warps=8, stages=2),
     torch.float16: Launch(tile_b=128, tile_o=64, warps=8, stages=3),
     torch.bfloat16: Launch(tile_b=128, tile_o=64, warps=8, stages=3),
 }
@@ -36,24 +35,12 @@ MOST_PROGRAMS = 2**31 - 1
 NARROW_LIMIT = 2**31 - 1 - 256
 
 
-@functools.cache
 def missing() -> str | None:
-    if not (interpreted() or torch.cuda.is_available()):
-        return "no CUDA device (torch.cuda.is_available() is False)"
-    try:
-        import triton  # noqa: F401
-    except ImportError as error:
-        return f"Triton cannot be imported ({error}); pip install triton (Linux), in the version that torch asks for"
-    return None
-
-
-def interpreted() -> bool:
-    """Whether Triton interprets its kernels on the CPU. It looks at the variable once, when it is imported."""
-    return os.environ.get("TRITON_INTERPRET") == "1"
+    return triton.missing()
 
 
 def declines(x: Tensor, weight: Tensor, words: Tensor) -> str | None:
-    if interpreted():
+    if triton.interpreted():
         if x.dtype == torch.bfloat16:
             return "Triton's interpreter computes bfloat16 wrongly"
         return declines_dtype(x, *LAUNCHES)

@@ -84,8 +84,8 @@ def _read(image: Any, files: list[Path], first: Path, class_names: tuple[str, ..
         picture = _decode(image, path)
         if picture.shape != model.shape:
             rule = "all pictures must have one size and one number of channels, [channels, height, width]"
-            shapes = {path.name: picture.shape, first.name: model.shape}
-            raise ValueError(message("load", rule, f"{path} differs from {first}", **shapes))
+            way_out = f"{path} differs from {first}"
+            raise ValueError(message("load", rule, way_out, found=picture.shape, first=model.shape))
         pictures[row] = picture
     labels = numpy.array([class_names.index(path.parent.name) for path in files], dtype="int64")
     return pictures, labels

@@ -77,6 +77,12 @@ def test_given_statistics_are_used_as_they_are(tmp_path):
     assert (data.mean, data.std) == ((2.0, 4.0), (2.0, 2.0))
 
 
+def test_measured_spread_is_about_the_measured_mean(tmp_path):
+    data = load(save(tmp_path / "a.npz", x=numpy.array([[1.0], [3.0]]), y=numpy.array([0, 1])), mean=0)
+    assert (data.mean, data.std) == ((0.0,), (1.0,))
+    assert data.train[0].flatten().tolist() == [1.0, 3.0]
+
+
 @pytest.mark.parametrize(
     ("arguments", "text"),
     [

@@ -33,6 +33,11 @@ def test_eight_bit_pictures_are_divided_by_255_and_get_a_channel(tmp_path):
     assert data.test[0].shape == (1, 1, 1, 2)
 
 
+def test_other_arrays_keep_their_shape(tmp_path):
+    assert load(save(tmp_path, x=X.reshape(2, 2, 3), y=Y[:2])).train[0].shape == (2, 2, 3)
+    assert load(save(tmp_path, x=X.astype("uint8"), y=Y)).train[0].shape == (4, 3)
+
+
 @pytest.mark.parametrize(
     "arrays",
     [{"x": X}, {"a": X, "b": Y}, {"x": X, "y": Y, "x_test": X}, {"x_train": X, "y": Y}, {"x_test": X, "y_test": Y}],

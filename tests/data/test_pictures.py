@@ -61,14 +61,23 @@ def test_jpeg_and_capital_endings_are_read_and_hidden_files_are_not(tmp_path):
 
 def test_picture_of_another_size_is_named(tmp_path):
     save(write(tmp_path) / "dog" / "1.png", picture(0, (6, 4, 3)))
-    text = r"must have one size.*\n  1.png  \(3, 6, 4\)\n  0.png  \(3, 6, 5\)\n.*dog.1.png differs from .*cat.0.png"
+    text = r"must have one size.*\n  found  \(3, 6, 4\)\n  first  \(3, 6, 5\)\n.*dog.1.png differs from .*cat.0.png"
     with pytest.raises(ValueError, match=text):
+        load(tmp_path)
+
+
+def test_test_picture_must_have_the_size_of_the_training_pictures(tmp_path):
+    write(tmp_path / "train")
+    write(tmp_path / "test", shape=(7, 5, 3))
+    with pytest.raises(
+        ValueError, match=r"one size.*\n  found  \(3, 7, 5\)\n.*\n.*test.cat.0.png differs from .*train"
+    ):
         load(tmp_path)
 
 
 def test_grey_among_colour_is_named(tmp_path):
     save(write(tmp_path) / "dog" / "2.png", picture(0, (6, 5)))
-    with pytest.raises(ValueError, match=r"one number of channels.*\n  2.png  \(1, 6, 5\)"):
+    with pytest.raises(ValueError, match=r"one number of channels.*\n  found  \(1, 6, 5\)"):
         load(tmp_path)
 
 

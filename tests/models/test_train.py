@@ -17,6 +17,15 @@ def digits():
     return load("digits")
 
 
+@pytest.fixture(autouse=True)
+def one_thread():
+    """Batches this small gain nothing from a second thread, and lose much when other work holds its core."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
 # Each bar is two to three points under the accuracy of seed 0, on 450 test samples.
 @pytest.mark.parametrize(
     ("make", "settings", "bar"),
@@ -48,9 +57,8 @@ def test_one_seed_gives_the_same_weights_bit_for_bit():
     for seed in (5, 5, 6):
         torch.manual_seed(0)
         net = Dropping()
-        torch.randn(7)  # the state of the global generator must not matter, dropout included
+        torch.randn(len(states) + 1)  # the state of the global generator must not matter, dropout included
         states.append(train(net, toy(), epochs=3, batch_size=8, seed=seed).state_dict())
-        torch.randn(seed)
     assert all(torch.equal(states[0][key], states[1][key]) for key in states[0])
     assert not torch.equal(states[0]["0.weight"], states[2]["0.weight"])
 

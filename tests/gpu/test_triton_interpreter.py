@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from optprune_fast.runtime.triton import interpreter_fault
+from optprune_fast.testing.samples import samples
 
 CASES = Path(__file__).with_name("interpreter_cases.py")
 ROOT = Path(__file__).parents[2]
@@ -27,8 +28,9 @@ def test_every_case_passes_in_the_interpreter():
         [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(CASES)], cwd=ROOT, text=True,
         capture_output=True, timeout=300, check=False, env={**os.environ, "TRITON_INTERPRET": "1"})
     assert run.returncode == 0, run.stdout + run.stderr
-    # 12 sizes × shared or own × 2 dtypes, 2 dtypes of offsets, 7 single cases: none may vanish or be skipped.
-    assert re.search(r"^57 passed in ", run.stdout, re.MULTILINE), run.stdout
+    # 2 dtypes of all samples, 3 sizes of tiles and of offsets, and 6 single cases: none may vanish or be skipped.
+    expected = 2 * (len(samples("masked_linear")) + 3 + 1) + 6
+    assert re.search(rf"^{expected} passed in ", run.stdout, re.MULTILINE), run.stdout
 
 
 def test_importing_the_package_imports_no_triton():

@@ -22,7 +22,7 @@ class Launch(NamedTuple):
 
 
 # None of these spills on sm_80 and sm_90, for aligned and ragged rows, with 32- and 64-bit offsets, under Triton 3.6 to
-# 3.9 (tests/gpu/test_triton_aot.py). float32 with more than 8 sums a thread spills 8 to 700 bytes in some of those cases.
+# 3.9 (tests/gpu/test_triton_aot.py). More than 8 float32 sums a thread spill 8 to 700 bytes in some of those cases.
 LAUNCHES = {
     torch.float32: Launch(tile_b=64, tile_o=32, warps=8, stages=2),
     torch.float16: Launch(tile_b=128, tile_o=64, warps=8, stages=3),

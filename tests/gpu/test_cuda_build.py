@@ -1,0 +1,96 @@
+"""The CUDA kernels compile without spills, and the module that holds them asks nothing of a machine without a GPU."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from optprune_fast.runtime import cuda
+
+ROOT = Path(__file__).parents[2]
+KERNELS = sorted(ROOT.glob("csrc/kernels/*/cuda.cu"))
+NVCC = os.environ.get("CUDACXX") or shutil.which("nvcc")
+MOST_REGISTERS = 128  # two blocks of 256 threads on a multiprocessor: one multiplies while the other loads
+
+needs_nvcc = pytest.mark.skipif(NVCC is None, reason="no nvcc: CUDACXX names none and PATH has none")
+needs_module = pytest.mark.skipif(cuda._load()[0] is None, reason=f"optprune_fast._cuda: {cuda._load()[1]}")
+
+
+def compile_cuda(source: Path, out: Path, *flags: str) -> subprocess.CompletedProcess[str]:
+    assert NVCC is not None
+    return subprocess.run(
+        [NVCC, "-std=c++17", "-I", ROOT / "csrc", source, "-o", out, "-Xptxas=-v,-warn-spills,-warn-lmem-usage,-Werror",
+         *flags], capture_output=True, text=True, check=False)
+
+
+@needs_nvcc
+@pytest.mark.parametrize("architecture", ["sm_80", "sm_90"])
+@pytest.mark.parametrize("source", KERNELS, ids=lambda path: path.parent.name)
+def test_a_kernel_does_not_spill(source, architecture, tmp_path):
+    run = compile_cuda(source, tmp_path / "kernel.cubin", f"-arch={architecture}", "-cubin")
+    assert run.returncode == 0, run.stderr
+    assert re.findall(r"(\d+) bytes stack frame, (\d+) bytes spill stores, (\d+) bytes spill loads", run.stderr) == [
+        ("0", "0", "0")]
+    assert 0 < int(re.search(r"Used (\d+) registers", run.stderr)[1]) <= MOST_REGISTERS
+
+
+@needs_nvcc
+def test_the_gate_sees_memory_in_the_place_of_registers(tmp_path):
+    (tmp_path / "local.cu").write_text(
+        "__global__ void local(float *x, int n) {\n"
+        "  float copy[300];\n"
+        "  for (int i = 0; i < 300; ++i) copy[i] = x[i];\n"
+        "  for (int i = 0; i < 300; ++i) copy[i * n % 300] += x[i];\n"
+        "  x[0] = copy[n];\n"
+        "}\n")
+    run = compile_cuda(tmp_path / "local.cu", tmp_path / "kernel.cubin", "-arch=sm_80", "-cubin")
+    assert run.returncode != 0
+    assert "local memory" in run.stderr.lower()
+
+
+@needs_nvcc
+@pytest.mark.parametrize("source", [*KERNELS, *sorted(ROOT.glob("csrc/common/*.cu"))], ids=lambda path: path.stem)
+def test_host_code_compiles_without_a_warning(source, tmp_path):
+    run = compile_cuda(source, tmp_path / "host.o", "-arch=sm_80", "-c", "-Xcompiler=-Wall,-Wextra,-Werror")
+    assert run.returncode == 0, run.stderr
+
+
+def test_there_is_a_kernel_to_check():
+    assert [path.parent.name for path in KERNELS] == ["masked_linear"]
+
+
+@needs_module
+def test_the_module_has_every_kernel_that_there_is_a_file_for():
+    assert list(cuda.module().operations) == [path.parent.name for path in KERNELS]
+
+
+@needs_module
+@pytest.mark.skipif(sys.platform != "linux", reason="ldd is a tool of Linux")
+def test_the_module_needs_no_cuda_library():
+    libraries = subprocess.run(["ldd", cuda.module().__file__], capture_output=True, text=True, check=True).stdout
+    assert "libstdc++" in libraries
+    assert "libcuda" not in libraries
+    assert "torch" not in libraries
+
+
+@needs_module
+def test_the_module_holds_code_for_the_cards_that_are_checked():
+    assert {80, 90} <= set(cuda.module().architectures())
+    assert cuda.module().runtime_version() >= 12000
+
+
+@needs_module
+@pytest.mark.skipif(cuda._load()[0] is not None and cuda.module().device_count() > 0, reason="this machine has a GPU")
+def test_without_a_device_the_module_says_so_and_a_launch_raises():
+    module = cuda.module()
+    assert re.search("driver version is insufficient|no CUDA-capable device", module.device_error())
+    assert module.device_error() in cuda.missing("masked_linear")
+    with pytest.raises(RuntimeError, match=r"^masked_linear: .*(driver version is insufficient|no CUDA-capable)"):
+        module.masked_linear(0, 0, *[0] * 4, 1, 1, 1, 1, *[1] * 5)
+    module.masked_linear(0, 0, *[0] * 4, 0, 1, 1, 1, *[1] * 5)  # nothing to do: nothing to launch

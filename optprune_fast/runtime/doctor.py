@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from optprune_fast.runtime import cuda, native
+from optprune_fast.runtime import cuda, native, triton
 from optprune_fast.runtime.dispatch import BACKENDS, check_backend
 from optprune_fast.runtime.errors import BackendError
 from optprune_fast.runtime.threads import thread_count
@@ -110,30 +110,12 @@ def _backend(name: str) -> Backend:
     return Backend(name, reason is None, detail() if reason is None else reason)
 
 
-def _cannot_import(package: str, way_out: str) -> str | None:
-    """Importing is the only proof: a package may be there and refuse the versions beside it."""
-    try:
-        importlib.import_module(package)
-    except ImportError as error:
-        return f"{package} cannot be imported ({error}); {way_out}"
-    return None
-
-
 def _numba_missing() -> str | None:
-    return _cannot_import("numba", "pip install numba")
-
-
-def _triton_missing() -> str | None:
-    reason = _cannot_import("triton", "on Linux: pip install triton, in the version that torch asks for")
-    if reason is None and not torch.cuda.is_available() and os.environ.get("TRITON_INTERPRET") != "1":
-        return _no_device()
-    return reason
-
-
-def _no_device() -> str:
-    if torch.version.cuda is None:
-        return "this torch is built without CUDA; install one that is built with it (pytorch.org lists them)"
-    return "torch sees no CUDA device; it needs an NVIDIA GPU with a driver (nvidia-smi lists both)"
+    try:  # importing is the only proof: Numba may be there and refuse the numpy beside it
+        importlib.import_module("numba")
+    except ImportError as error:
+        return f"numba cannot be imported ({error}); pip install numba"
+    return None
 
 
 def _native_detail() -> str:
@@ -144,7 +126,7 @@ def _native_detail() -> str:
 
 _PROBES: dict[str, tuple[Callable[[], str | None], Callable[[], str]]] = {
     "cuda": (cuda.missing, lambda: ""),
-    "triton": (_triton_missing, lambda: "" if torch.cuda.is_available() else "interpreted on the CPU: for tests only"),
+    "triton": (triton.missing, lambda: "interpreted on the CPU: for tests only" if triton.interpreted() else ""),
     "native": (native.missing, _native_detail),
     "numba": (_numba_missing, lambda: ""),
     "torch": (lambda: None, lambda: "always there"),

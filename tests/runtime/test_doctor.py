@@ -11,7 +11,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from optprune_fast.runtime import native
+from optprune_fast.runtime import native, triton
 from optprune_fast.runtime.dispatch import BACKENDS
 from optprune_fast.runtime.doctor import Backend, Report, Variable, doctor
 from optprune_fast.version import __version__
@@ -21,6 +21,13 @@ from optprune_fast.version import __version__
 def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in [name for name in os.environ if name.startswith("OPTPRUNE_") or name == "TRITON_INTERPRET"]:
         monkeypatch.delenv(name)
+
+
+@pytest.fixture(autouse=True)
+def no_memory_of_what_is_missing() -> Iterator[None]:
+    triton.missing.cache_clear()
+    yield
+    triton.missing.cache_clear()
 
 
 @pytest.fixture
@@ -101,6 +108,8 @@ def test_the_compiled_module_says_which_instructions_it_uses(monkeypatch: pytest
 
 @pytest.mark.parametrize(("package", "way_out"), [("numba", "pip install numba"), ("triton", "pip install triton")])
 def test_a_package_that_is_not_there_is_named(package: str, way_out: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)  # what Triton needs first
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
     monkeypatch.setitem(sys.modules, package, None)
     found = backend(doctor(), package)
     assert not found.runs
@@ -117,16 +126,23 @@ def test_a_package_without_a_version_is_not_installed(monkeypatch: pytest.Monkey
 
 @pytest.mark.parametrize(("built_with", "reason"), [(None, "this torch is built without CUDA"),
                                                     ("13.0", "torch sees no CUDA device")])
-def test_triton_needs_a_device_or_its_interpreter(built_with: str | None, reason: str,
+def test_triton_needs_a_device(built_with: str | None, reason: str,
                                                   monkeypatch: pytest.MonkeyPatch) -> None:
-    pytest.importorskip("triton", reason="Triton is not installed")
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.setattr(torch.version, "cuda", built_with)
     found = backend(doctor(), "triton")
     assert not found.runs
     assert reason in found.detail
+
+
+def test_an_interpreted_triton_is_for_tests_only(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TRITON_INTERPRET", "1")
+    monkeypatch.setattr(triton, "interpreter_fault", lambda: None)
+    monkeypatch.setitem(sys.modules, "triton", SimpleNamespace())
     assert backend(doctor(), "triton") == Backend("triton", True, "interpreted on the CPU: for tests only")
+    monkeypatch.setattr(triton, "interpreter_fault", lambda: "a fault")
+    triton.missing.cache_clear()
+    assert backend(doctor(), "triton") == Backend("triton", False, "a fault")
 
 
 def test_devices_are_listed_by_name(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,137 @@
+"""Calls that must be refused, for every operation by name, with the error and the text that refuse them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+
+from optprune_fast.runtime.errors import BackendError
+from optprune_fast.testing.samples import samples
+
+
+@dataclass(frozen=True)
+class ErrorInput:
+    """Arguments of an operation's public function that are wrong in one way.
+
+    text: a regular expression that the message must match, over several lines
+    """
+
+    name: str
+    arguments: tuple[Any, ...]
+    error: type[Exception]
+    text: str
+    options: dict[str, Any] = field(default_factory=dict)
+
+
+def error_inputs(operation: str) -> list[ErrorInput]:
+    """The wrong calls of one operation.
+
+    >>> error_inputs("masked_linear")[0].name
+    'words-int32'
+    """
+    return [*_TABLE[operation](*samples(operation)[0].arguments), _unknown_backend(operation)]
+
+
+def _unknown_backend(operation: str) -> ErrorInput:
+    return ErrorInput("backend-unknown", samples(operation)[0].arguments, ValueError,
+                      "backend must be one of auto, cuda, .*torch, not 'gpu'", {"backend": "gpu"})
+
+
+def _masked(x: Any, weight: Any, words: Any, rest: tuple[Any, ...]) -> list[ErrorInput]:
+    """What the operations with `(x, weight, words, …)` refuse alike."""
+    def wrong(name: str, x: Any, weight: Any, words: Any, error: type[Exception], text: str) -> ErrorInput:
+        return ErrorInput(name, (x, weight, words, *rest), error, text)
+
+    elsewhere = words.to("meta")
+    return [
+        wrong("words-int32", x, weight, words.int(), TypeError,
+              r"words must be int64 bit patterns[\s\S]*words  int32\[[\s\S]*PackedMasks.words"),
+        wrong("x-float64", x.double(), weight, words, TypeError,
+              r"x and weight must have one floating dtype[\s\S]*x  float64\[[\s\S]*try x.to\(weight.dtype\)"),
+        wrong("x-integer", x.long(), weight.long(), words, TypeError, "x and weight must have one floating dtype"),
+        wrong("words-on-another-device", x, weight, elsewhere, ValueError,
+              r"must be on one device[\s\S]*words  int64\[.*\] meta[\s\S]*move them with .to\(device\)"),
+        wrong("words-too-wide", x, weight, torch.cat([words, words], 2), ValueError,
+              r"words must be \[P, \d+, \d+\] for this weight"),
+        wrong("words-of-fewer-rows", x, weight, words[:, 1:], ValueError,
+              r"words must be \[P, \d+, \d+\] for this weight"),
+        wrong("words-flat", x, weight, words.flatten(1), ValueError, r"words must be \[P, \d+, \d+\] for this weight"),
+        wrong("x-of-other-candidates", x.expand(words.shape[0] + 1, *x.shape), weight, words, ValueError,
+              "x and words must have the same number of candidates"),
+    ]
+
+
+def _masked_linear(x: Any, weight: Any, words: Any) -> list[ErrorInput]:
+    text = r"masked_linear: x must be \[B, 65\] or \[P, B, 65\] for this weight"
+    return [
+        *_masked(x, weight, words, ()),
+        ErrorInput("weight-of-3-dims", (x, weight[None], words), ValueError, r"weight must be \[O, I\]"),
+        ErrorInput("x-of-other-columns", (x[:, 1:], weight, words), ValueError, text),
+        ErrorInput("x-of-1-dim", (x[0], weight, words), ValueError, text),
+        ErrorInput("x-of-4-dims", (x[None, None], weight, words), ValueError, text),
+    ]
+
+
+def _masked_conv2d(x: Any, weight: Any, words: Any, stride: Any, padding: Any, dilation: Any,
+                   groups: Any) -> list[ErrorInput]:
+    def wrong(name: str, text: str, x: Any = x, weight: Any = weight, words: Any = words, stride: Any = stride,
+              padding: Any = padding, dilation: Any = dilation, groups: Any = groups) -> ErrorInput:
+        return ErrorInput(name, (x, weight, words, stride, padding, dilation, groups), ValueError, text)
+
+    return [
+        *_masked(x, weight, words, (stride, padding, dilation, groups)),
+        wrong("weight-of-2-dims", r"weight must be \[O, C/groups, kh, kw\]", weight=weight.flatten(1)),
+        wrong("weight-without-taps", "kh and kw must be at least 1", weight=weight[..., :0], words=words[..., :0]),
+        wrong("x-of-other-channels", r"x must be \[B, 4, H, W\] or \[P, B, 4, H, W\]", x=x[:, 1:]),
+        wrong("x-of-3-dims", r"x must be \[B, 4, H, W\]", x=x[0]),
+        wrong("stride-0", r"stride must be two whole numbers of at least 1\n  stride  \[0, 1\]", stride=[0, 1]),
+        wrong("stride-single", "stride must be two whole numbers", stride=[1]),
+        wrong("padding-negative", "padding must be two whole numbers of at least 0", padding=[0, -1]),
+        wrong("dilation-0", "dilation must be two whole numbers of at least 1", dilation=[1, 0]),
+        wrong("groups-0", r"groups must divide the outputs O of the weight\n  groups  0", groups=0),
+        wrong("groups-do-not-divide", "groups must divide the outputs O of the weight", groups=3),
+        wrong("kernel-does-not-fit", "the kernel must fit into the padded input", x=x[:, :, :2]),
+    ]
+
+
+def _choose_bits(words: Any, counts: Any, seeds: Any) -> list[ErrorInput]:
+    def wrong(name: str, text: str, words: Any = words, counts: Any = counts, seeds: Any = seeds,
+              error: type[Exception] = ValueError) -> ErrorInput:
+        return ErrorInput(name, (words, counts, seeds), error, text)
+
+    return [
+        wrong("words-int32", r"must be int64\n  words  int32\[3, 9\] cpu", words=words.int(), error=TypeError),
+        wrong("counts-float", "words, counts and seeds must be int64", counts=counts.double(), error=TypeError),
+        wrong("seeds-of-other-rows", r"words must be \[P, W\], counts and seeds \[P\]", seeds=seeds[1:]),
+        wrong("words-of-1-dim", r"words must be \[P, W\]", words=words[0]),
+        wrong("seeds-on-another-device", "must be on one device", seeds=seeds.to("meta")),
+        wrong("counts-negative", r"counts must lie between 0 and the bits set in the row\n  counts  \[-1",
+              counts=counts - counts - 1),
+        wrong("counts-beyond-the-bits", r"counts must lie between[\s\S]*available  \[", counts=counts + 577),
+    ]
+
+
+def _topk_threshold(tensors: Any, k: int, pool: int) -> list[ErrorInput]:
+    n = sum(t.numel() for t in tensors)
+    return [
+        ErrorInput("no-tensors", ([], 0), ValueError, "tensors must hold at least one tensor"),
+        ErrorInput("integers", ([tensors[0].int()], 0), TypeError, r"weights must be float32[\s\S]*try w.float\(\)"),
+        ErrorInput("nan", ([tensors[0] * torch.nan], k), ValueError, r"tensors\[0\] holds NaN"),
+        ErrorInput("k-beyond-the-weights", (tensors, n + 1), ValueError, f"k must be at most the {n} weights"),
+        ErrorInput("pool-beyond-the-weights", (tensors, k, n), ValueError, r"k \+ pool must be at most"),
+        ErrorInput("k-negative", (tensors, -1), ValueError, "k must not be negative"),
+        ErrorInput("k-a-fraction", (tensors, 0.5), TypeError, "k must be a whole number"),
+        ErrorInput("backend-not-there", (tensors, k), BackendError, "topk_threshold has no cuda implementation",
+                   {"backend": "cuda"}),
+    ]
+
+
+_TABLE: dict[str, Callable[..., list[ErrorInput]]] = {
+    "choose_bits": _choose_bits,
+    "masked_conv2d": _masked_conv2d,
+    "masked_linear": _masked_linear,
+    "topk_threshold": _topk_threshold,
+}

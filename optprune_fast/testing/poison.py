@@ -34,18 +34,18 @@ class Poisoned:
         self.tensor = self._buffer.as_strided(source.shape, source.stride(), GUARD)
         if not empty:
             self.tensor.copy_(source)
-        self._before = self._buffer.clone()
+        self._before = _bytes(self._buffer).clone()  # bytes: a bool that is all ones would be cloned as a plain 1
 
     def assert_intact(self) -> None:
         """Raise an `AssertionError` if anything was written, to the tensor or around it."""
-        assert torch.equal(_bytes(self._buffer), _bytes(self._before)), "an input or the memory around it was written"
+        assert torch.equal(_bytes(self._buffer), self._before), "an input or the memory around it was written"
 
     def assert_surroundings_intact(self) -> None:
         """Raise an `AssertionError` if anything was written around the tensor."""
-        now = self._buffer.clone()
-        now.as_strided(self.tensor.shape, self.tensor.stride(), GUARD).copy_(
-            self._before.as_strided(self.tensor.shape, self.tensor.stride(), GUARD))
-        assert torch.equal(_bytes(now), _bytes(self._before)), "memory outside of an output was written"
+        now, before = _bytes(self._buffer).clone(), self._before.clone()
+        for memory in (now, before):
+            memory.view(self._buffer.dtype).as_strided(self.tensor.shape, self.tensor.stride(), GUARD).zero_()
+        assert torch.equal(now, before), "memory outside of an output was written"
 
 
 class PoisonedAllocations(TorchFunctionMode):

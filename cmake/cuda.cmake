@@ -1,1 +1,105 @@
-# The module _cuda, where csrc/bindings/cuda.cpp, kernels and a CUDA compiler that works are there.
+# The module _cuda, where its sources and a CUDA compiler that works are there.
+#
+# Order of search: CUDACXX alone if it is set; else PATH, CUDA_HOME, CUDA_PATH, <system prefix>/cuda, and the nvidia
+# wheels of the Python environment. Each candidate compiles a small file first: one that cannot, because it rejects the
+# host compiler for example, is passed over.
+set(OPTPRUNE_CUDA AUTO CACHE STRING "AUTO, ON or OFF")
+option(OPTPRUNE_CUDA_PROBE "look for nvcc beyond CUDACXX and PATH" ON)
+if(NOT OPTPRUNE_CUDA MATCHES "^(AUTO|ON|OFF)$")
+  message(FATAL_ERROR "OPTPRUNE_CUDA must be AUTO, ON or OFF, not '${OPTPRUNE_CUDA}'")
+endif()
+
+file(GLOB cuda_kernels CONFIGURE_DEPENDS csrc/kernels/*/*.cu)
+foreach(source IN LISTS cuda_kernels)
+  cmake_path(GET source FILENAME name)
+  if(NOT name STREQUAL "cuda.cu")
+    message(FATAL_ERROR "${source}: a CUDA kernel is named cuda.cu")
+  endif()
+endforeach()
+file(GLOB cuda_sources CONFIGURE_DEPENDS csrc/common/*.cu csrc/bindings/cuda.cpp)
+list(APPEND cuda_sources ${cuda_kernels})
+if(OPTPRUNE_CUDA STREQUAL "OFF" OR NOT cuda_kernels)
+  message(STATUS "optprune_fast: no CUDA kernels (OPTPRUNE_CUDA=${OPTPRUNE_CUDA})")
+  return()
+endif()
+
+function(optprune_nvcc_candidates result)
+  find_program(on_path nvcc NO_CACHE)
+  set(folders "$ENV{CUDA_HOME}/bin" "$ENV{CUDA_PATH}/bin")
+  foreach(prefix IN LISTS CMAKE_SYSTEM_PREFIX_PATH)
+    list(APPEND folders "${prefix}/cuda/bin")
+  endforeach()
+  if(Python_SITEARCH)
+    file(GLOB wheels "${Python_SITEARCH}/nvidia/cu*/bin")
+    list(APPEND folders ${wheels})
+  endif()
+  set(candidates ${on_path})
+  foreach(folder IN LISTS folders)
+    if(EXISTS "${folder}/nvcc")
+      list(APPEND candidates "${folder}/nvcc")
+    endif()
+  endforeach()
+  list(FILTER candidates EXCLUDE REGEX "NOTFOUND$")
+  list(REMOVE_DUPLICATES candidates)
+  set(${result} "${candidates}" PARENT_SCOPE)
+endfunction()
+
+include(CheckLanguage)
+if(CMAKE_CUDA_COMPILER OR DEFINED ENV{CUDACXX} OR NOT OPTPRUNE_CUDA_PROBE)
+  check_language(CUDA)
+else()
+  optprune_nvcc_candidates(candidates)
+  set(users_flags "$ENV{CUDAFLAGS}")
+  foreach(nvcc IN LISTS candidates)
+    set(ENV{CUDACXX} "${nvcc}")
+    cmake_path(GET nvcc PARENT_PATH bin)
+    if(EXISTS "${bin}/../lib/libcudart_static.a")  # wheels have lib where nvcc looks for lib64
+      set(ENV{CUDAFLAGS} "${users_flags} -L${bin}/../lib")
+    endif()
+    # check_language does nothing while the variable is set, found or not.
+    unset(CMAKE_CUDA_COMPILER CACHE)
+    unset(CMAKE_CUDA_COMPILER)
+    check_language(CUDA)
+    if(CMAKE_CUDA_COMPILER)
+      break()
+    endif()
+    set(ENV{CUDAFLAGS} "${users_flags}")
+  endforeach()
+endif()
+if(NOT CMAKE_CUDA_COMPILER)
+  if(OPTPRUNE_CUDA STREQUAL "ON")
+    message(FATAL_ERROR "OPTPRUNE_CUDA=ON, but no CUDA compiler works; set CUDACXX to an nvcc that does")
+  endif()
+  message(STATUS "optprune_fast: no CUDA kernels (no nvcc that works)")
+  return()
+endif()
+
+# Machine code for the two generations that we test, and the intermediate form of the newer, which drivers translate for
+# what comes after. Release builds may ask for all-major (CMAKE_CUDA_ARCHITECTURES or CUDAARCHS); it takes minutes.
+if(NOT DEFINED CMAKE_CUDA_ARCHITECTURES AND DEFINED ENV{CUDAARCHS})
+  set(CMAKE_CUDA_ARCHITECTURES "$ENV{CUDAARCHS}")  # CMake reads it in a fresh build folder only
+elseif(NOT DEFINED CMAKE_CUDA_ARCHITECTURES)
+  # A fixed list would break on a toolkit that lacks one of its entries.
+  execute_process(COMMAND ${CMAKE_CUDA_COMPILER} --list-gpu-arch OUTPUT_VARIABLE known)
+  set(architectures "")
+  foreach(number 80 90)
+    if(known MATCHES "compute_${number}[\r\n]")
+      list(TRANSFORM architectures APPEND "-real" REGEX "^[0-9]+$")
+      list(APPEND architectures ${number})
+    endif()
+  endforeach()
+  if(architectures)  # else the toolkit's own choice
+    set(CMAKE_CUDA_ARCHITECTURES ${architectures})
+  endif()
+endif()
+enable_language(CUDA)
+message(STATUS "optprune_fast: CUDA kernels by ${CMAKE_CUDA_COMPILER_VERSION} for ${CMAKE_CUDA_ARCHITECTURES}")
+
+pybind11_add_module(_cuda MODULE NO_EXTRAS ${cuda_sources})
+target_include_directories(_cuda PRIVATE csrc)
+target_compile_definitions(_cuda PRIVATE OPTPRUNE_VERSION="${PROJECT_VERSION}")
+# The static runtime: the module imports where there is no driver and no toolkit, and then says so.
+set_target_properties(_cuda PROPERTIES
+  CUDA_RUNTIME_LIBRARY Static CUDA_STANDARD 17 CUDA_STANDARD_REQUIRED ON
+  CXX_VISIBILITY_PRESET hidden CUDA_VISIBILITY_PRESET hidden VISIBILITY_INLINES_HIDDEN ON)
+install(TARGETS _cuda DESTINATION optprune_fast)

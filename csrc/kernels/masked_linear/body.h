@@ -45,11 +45,25 @@ inline void list_panel(const Block &block, std::int64_t o, std::int64_t count, s
     }
 }
 
+// Columns to list at a time. A sparse mask reads so few columns of a tile that they are not read again before they leave
+// the first-level cache: take many, so that sums are seldom put down. A dense one reads each in almost every row: take
+// what 32 KiB hold. Measured on 784 x 300: half the time with all weights kept, a sixth less at one in five, more at one
+// in twenty.
+template <int R>
+std::int64_t panel_columns(const Block &block) {
+    std::int64_t kept = 0;
+    for (std::int64_t w = 0; w < block.O * ((block.I + 63) / 64); ++w) kept += __builtin_popcountll(block.words[w]);
+    if (kept * 8 < block.O * block.I) return most_columns;
+    constexpr std::int64_t cached = 8192 / (R * L) / 64 * 64;
+    return cached < 64 ? 64 : cached < most_columns ? cached : most_columns;
+}
+
 // A band is L rows of weights: their sums are turned into [samples, O] in squares of L by L. Its kept weights are listed
 // once and serve every tile of the block.
 template <int R>
 void rows_of(const Block &block) {
     constexpr std::int64_t T = R * L;
+    const std::int64_t panel = panel_columns<R>(block);
     for (std::int64_t o = 0; o < block.O; o += L) {
         const std::int64_t rows = block.O - o < L ? block.O - o : L;
         for (std::int64_t from = 0; from == 0 || from < block.I; from += panel) {
@@ -85,7 +99,7 @@ void turn(const float *x, std::int64_t samples, std::int64_t I, std::int64_t reg
     }
 }
 
-constexpr Kernel kernel{L, Vec::registers, L * panel + keep_slack, turn, rows<>};
+constexpr Kernel kernel{L, Vec::registers, L * most_columns + keep_slack, turn, rows<>};
 
 }  // namespace
 }  // namespace optprune::masked_linear

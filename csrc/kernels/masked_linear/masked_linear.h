@@ -22,8 +22,8 @@ struct Call {
 
 void run(Isa isa, std::int64_t threads, const Call &call);
 
-// Columns whose kept weights are listed at a time: the lists of a band of rows stay in the second-level cache.
-constexpr std::int64_t panel = 1024;
+// Columns whose kept weights are listed at a time, at most: the lists of a band of rows fit the second-level cache.
+constexpr std::int64_t most_columns = 1024;
 
 // What one task of a kernel reads and writes: one candidate, `samples` samples in tiles of T = registers * lanes.
 struct Block {

@@ -1,0 +1,1 @@
+"""Fitness of many masks of one network: the evaluator, its data, its objectives."""

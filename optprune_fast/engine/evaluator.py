@@ -1,0 +1,209 @@
+"""The evaluator: fitness of many masks of one network on calibration data."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor, nn
+
+from optprune_fast.engine import gradients, objective as objectives
+from optprune_fast.engine.batches import Batch, Data, collect
+from optprune_fast.engine.chunks import ChunkPlan, sample_bytes
+from optprune_fast.engine.explain import explanation
+from optprune_fast.engine.forward import MaskedForward
+from optprune_fast.engine.objective import Objective, UserObjective, ordered_sum
+from optprune_fast.masks.layout import MaskLayout
+from optprune_fast.masks.operators import check_moves, swap
+from optprune_fast.masks.packed import PackedMasks
+from optprune_fast.ops import masked_linear
+from optprune_fast.runtime.errors import EvaluationWarning, message
+
+MODE_DEPENDENT = (nn.modules.dropout._DropoutNd, nn.modules.batchnorm._BatchNorm, nn.modules.instancenorm._InstanceNorm)
+
+
+class Evaluator:
+    """Fitness of candidate masks of one network, many at once, lower is better.
+
+    model:      any `nn.Module`; it is evaluated in eval mode and never changed
+    data:       calibration samples: `(inputs, targets)`, a dict batch, or an iterable of batches (a `DataLoader`)
+    objective:  "cross_entropy", "error", "kl_to_dense", "mse_to_dense", or a callable `(outputs, targets)`:
+                results [B] are averaged over samples; a scalar result makes it be called once a candidate
+    backend:    "auto", "native", "numba", "triton", "cuda" or "torch"
+    layout:     which weights are prunable; `MaskLayout.of(model)` if not given
+    memory:     bytes of activations and weights that a chunk may take; results agree however it is chunked
+
+    Weights are a snapshot: `refresh()` takes them anew. Fitness is the mean over samples, however they are batched.
+
+    Raises `ValueError` for empty data, NaN, targets that the outputs do not have, or a model without prunable
+    weights, and `BackendError` for a backend that cannot run here.
+
+    >>> model = nn.Linear(3, 2, bias=False)
+    >>> ev = Evaluator(model, (torch.zeros(4, 3), torch.tensor([0, 1, 0, 1])), backend="torch")
+    >>> ev(PackedMasks.full(ev.layout))
+    tensor([0.6931])
+    """
+
+    def __init__(self, model: nn.Module, data: Data, objective: str | UserObjective = "cross_entropy",
+                 backend: str = "auto", *, layout: MaskLayout | None = None, memory: int = 256 << 20) -> None:
+        self.layout = MaskLayout.of(model) if layout is None else layout
+        self._forward = MaskedForward(model, self.layout, backend)
+        self.backend = self._resolve(backend)
+        self.batches = collect(data)
+        self.samples = sum(batch.size for batch in self.batches)
+        self.memory = memory
+        self._say_mode(model)
+        self._probe(objective)
+
+    def __call__(self, masks: PackedMasks) -> Tensor:
+        """Tensor [P]: fitness of each mask."""
+        self._check(masks)
+        if self.objective.whole is not None:
+            return self._whole(masks)
+        total = self._zeros(len(masks))
+        for part, rows in self._candidates(masks):
+            for outputs, batch, dense in self._passes(part):
+                total[rows] += ordered_sum(self.objective.per_sample(outputs, batch.targets, dense))
+        return (total / self.samples).to(self.fitness_dtype)
+
+    def outputs(self, masks: PackedMasks) -> Tensor:
+        """Tensor [P, B, …]: outputs of the network under each mask, samples in the order of the data."""
+        self._check(masks)
+        shapes = {self._dense(batch.pick(slice(0, 1))).shape[1:] for batch in self.batches}
+        if len(shapes) > 1:
+            raise ValueError(message("Evaluator.outputs", "samples give outputs of different shapes",
+                                     "evaluate batches of one shape", shapes=sorted(map(list, shapes))))
+        parts = [torch.cat([out for out, _, _ in self._passes(part)], dim=1) for part, _ in self._candidates(masks)]
+        return torch.cat(parts) if parts else self._forward(masks, self._example())
+
+    def metrics(self, masks: PackedMasks) -> dict[str, Tensor]:
+        """{"loss": [P], …}: the objective as "loss"; with class targets also "accuracy" (a fraction) and
+        "cross_entropy"."""
+        self._check(masks)
+        if not self._has_classes:
+            return {"loss": self(masks)}
+        wrong, entropy = self._zeros(len(masks)), self._zeros(len(masks))
+        own = self._zeros(len(masks))
+        per_sample = self.objective.whole is None
+        for part, rows in self._candidates(masks):
+            for outputs, batch, dense in self._passes(part):
+                wrong[rows] += ordered_sum(objectives.error(outputs, batch.targets))
+                entropy[rows] += ordered_sum(objectives.cross_entropy(outputs, batch.targets))
+                if per_sample:
+                    own[rows] += ordered_sum(self.objective.per_sample(outputs, batch.targets, dense))
+        loss = (own / self.samples).to(self.fitness_dtype) if per_sample else self(masks)
+        return {"loss": loss, "accuracy": (1 - wrong / self.samples).to(self.fitness_dtype),
+                "cross_entropy": (entropy / self.samples).to(self.fitness_dtype)}
+
+    def moves(self, parent: PackedMasks, moves: Tensor) -> Tensor:
+        """Tensor [M]: fitness of `parent` after each move; the parent stays as it is.
+
+        moves:  int64 [M, F], flat weight indices in layout order, -1 fills; each index toggles its weight
+        """
+        self._check(parent)
+        check_moves(parent, moves)
+        parts = [self(swap(parent, some)) for some in moves.split(4096)]
+        return torch.cat(parts) if parts else self._zeros(0).to(self.fitness_dtype)
+
+    def accept(self, parent: PackedMasks, move: Tensor) -> PackedMasks:
+        """The parent after one move, int64 [F]."""
+        self._check(parent)
+        return swap(parent, move.reshape(1, -1))
+
+    def gradients(self, mask: PackedMasks) -> dict[str, tuple[Tensor, Tensor]]:
+        """{name: (g, F)}: for every effective weight, dropped ones included, the mean gradient of the objective and
+        the mean squared per-sample gradient; both have the weight's shape.
+
+        Runs on one thread: matrix products round differently on several, and searches must repeat bit for bit.
+        """
+        self._check(mask)
+        if len(mask) != 1:
+            raise ValueError(message("Evaluator.gradients", "one mask at a time", "masks[i] is one", mask=mask))
+        if self.objective.whole is not None:
+            raise ValueError(message("Evaluator.gradients", "the objective must give one number a sample",
+                                     "a callable that returns [B]", objective=self.objective.name))
+        return gradients.gradients(self._forward, self.objective, self._on_device(), mask, self.memory)
+
+    def refresh(self) -> None:
+        """Take the model's weights, buffers and dense outputs anew."""
+        self._forward.refresh()
+
+    def explain(self) -> str:
+        """Which way the network runs, which backend serves each layer, and why not the others."""
+        return explanation(self)
+
+    def plan(self, candidates: int) -> ChunkPlan:
+        """How many of `candidates` and how many samples go through at once."""
+        return ChunkPlan.of(self.memory, self._sample_bytes, self._weight_bytes, candidates, self.samples)
+
+    def _candidates(self, masks: PackedMasks) -> Iterator[tuple[PackedMasks, slice]]:
+        step = self.plan(len(masks)).candidates
+        for start in range(0, len(masks), step):
+            yield masks[start:start + step], slice(start, start + step)
+
+    def _passes(self, masks: PackedMasks) -> Iterator[tuple[Tensor, Batch, Tensor | None]]:
+        """(outputs [P, b, …], the batch, dense outputs [b, …] if the objective wants them), chunk by chunk."""
+        samples = self.plan(len(masks)).samples
+        for batch in self._on_device():
+            for chunk in batch.chunks(samples):
+                dense = self._dense(chunk) if self.objective.needs_dense else None
+                yield self._forward(masks, chunk), chunk, dense
+
+    def _whole(self, masks: PackedMasks) -> Tensor:
+        assert self.objective.whole is not None
+        targets = [batch.targets for batch in self._on_device() if batch.targets is not None]
+        joined = torch.cat(targets) if targets else None
+        fitness = [float(self.objective.whole(self.outputs(mask)[0], joined)) for mask in masks]
+        return torch.tensor(fitness, dtype=self.fitness_dtype, device=self._forward.device)
+
+    def _on_device(self) -> Iterator[Batch]:
+        return (batch.to(self._forward.device) for batch in self.batches)
+
+    def _dense(self, batch: Batch) -> Tensor:
+        return self._forward.dense(batch.to(self._forward.device))
+
+    def _example(self) -> Batch:
+        return self.batches[0].pick(slice(0, 2)).to(self._forward.device)
+
+    def _zeros(self, size: int) -> Tensor:
+        return torch.zeros(size, dtype=torch.float64, device=self._forward.device)
+
+    def _resolve(self, backend: str) -> str:
+        """The name of the backend that serves this model's type and device; an error if the one asked for cannot."""
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # what runs in plain torch is said when it runs
+            example = torch.zeros(1, 1, dtype=self._forward.dtype, device=self._forward.device)
+            words = torch.zeros(1, 1, 1, dtype=torch.int64, device=self._forward.device)
+            return masked_linear.operation.resolve(example, example, words, backend=backend).backend
+
+    def _probe(self, objective: str | UserObjective) -> None:
+        """Run two samples once: find the objective, check targets, choose the way, measure the memory."""
+        example = self._example()
+        outputs = self._forward.dense(example)
+        self.objective: Objective = objectives.named_or_own(objective, outputs, example.targets)
+        self._has_classes = objectives.has_classes(outputs, example.targets)
+        if self.objective.needs_targets:
+            for batch in self.batches:
+                objectives.check_targets(self.objective.name, outputs, batch.targets)
+        self.fitness_dtype = torch.float64 if outputs.dtype == torch.float64 else torch.float32
+        self._sample_bytes = sample_bytes(lambda: self._forward.dense(example), example.size)
+        masks = PackedMasks.full(self.layout, self._forward.device)
+        self._forward.choose_way(PackedMasks.cat([masks, masks]), example)
+        dense = [self.layout[name] for name, (_, choice) in self._forward.record.items() if choice is None]
+        self._weight_bytes = sum(layer.rows * layer.columns for layer in dense) * (self._forward.dtype.itemsize + 1)
+
+    def _check(self, masks: PackedMasks) -> None:
+        if masks.layout != self.layout:
+            raise ValueError(message("Evaluator", "masks of another layout", "make them from evaluator.layout",
+                                     masks=masks, layout_n=self.layout.n, masks_n=masks.layout.n))
+        if masks.device != self._forward.device:
+            raise ValueError(message("Evaluator", "masks must be on the model's device",
+                                     f"masks.to({str(self._forward.device)!r})", masks=masks))
+
+    @staticmethod
+    def _say_mode(model: nn.Module) -> None:
+        kinds = sorted({type(m).__name__ for m in model.modules() if m.training and isinstance(m, MODE_DEPENDENT)})
+        if kinds:
+            warnings.warn(f"the model is in train mode and has {', '.join(kinds)}: it is evaluated in eval mode, and "
+                          "its mode is restored after each call", EvaluationWarning, stacklevel=3)

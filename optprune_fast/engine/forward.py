@@ -1,0 +1,103 @@
+"""Run a model under many masks: `functional_call` and `vmap` over packed words."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call, vmap
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from optprune_fast.engine.batches import Batch
+from optprune_fast.engine.masked_weight import MaskedWeight, Record
+from optprune_fast.masks.layout import MaskLayout
+from optprune_fast.masks.packed import PackedMasks
+from optprune_fast.runtime.errors import EvaluationWarning, message
+
+
+class MaskedForward:
+    """A snapshot of a model, callable with masks.
+
+    way:     "vmap", all candidates of a chunk in one pass; or "loop", one pass a candidate, where vmap cannot go
+    record:  for each layer, which operation served it, and by which backend
+    """
+
+    def __init__(self, model: nn.Module, layout: MaskLayout, backend: str) -> None:
+        self.model, self.layout, self.backend = model, layout, backend
+        self.way, self.why_loop = "vmap", ""
+        self.record: Record = {}
+        self.state: dict[str, Tensor] = {}
+        self.refresh()
+
+    def refresh(self) -> None:
+        """Take the model's weights and buffers as they are now."""
+        weights = self.layout.weights_of(self.model)
+        for name, weight in weights.items():
+            if not bool(torch.isfinite(weight).all()):
+                raise ValueError(message("Evaluator", "weights must be finite", "a NaN or infinite weight poisons every "
+                                         "fitness; mend the model first", layer=name))
+        tensors = (*self.model.named_parameters(), *self.model.named_buffers())
+        self.state = {name: tensor.detach().clone() for name, tensor in tensors}
+        self.device = next(iter(weights.values())).device
+        self.dtype = next(iter(weights.values())).dtype
+
+    def dense(self, batch: Batch) -> Tensor:
+        """[B, …]: outputs of the unpruned network."""
+        with eval_mode(self.model), torch.inference_mode():
+            return logits(functional_call(self.model, self.state, batch.args, batch.kwargs))
+
+    def __call__(self, masks: PackedMasks, batch: Batch) -> Tensor:
+        """[P, B, …]: outputs under each mask."""
+        words = {layer.name: masks.layer_words(layer.name) for layer in self.layout}
+        with eval_mode(self.model), torch.inference_mode():
+            if self.way == "loop":
+                return torch.stack([self._one({k: v[p] for k, v in words.items()}, batch) for p in range(len(masks))])
+            # The batching rule of the fused CPU attention is a slow loop; the plain formula has one.
+            with sdpa_kernel(SDPBackend.MATH):
+                out: Tensor = vmap(self._one, in_dims=(0, None), randomness="different")(words, batch)
+                return out
+
+    def choose_way(self, masks: PackedMasks, batch: Batch) -> None:
+        """Find out by trying whether `vmap` can run this model; where it cannot, say so once and loop."""
+        try:
+            self(masks, batch)
+        except (RuntimeError, ValueError, NotImplementedError, TypeError) as failure:
+            self.way = "loop"
+            self(masks, batch)  # what fails here too is the model's own error, and passes through
+            self.why_loop = str(failure).strip().splitlines()[0][:200]
+            warnings.warn(f"vmap cannot run this model, so candidates are evaluated one at a time: {self.why_loop}",
+                          EvaluationWarning, stacklevel=4)
+
+    def _one(self, words: Mapping[str, Tensor], batch: Batch) -> Tensor:
+        masked = {name: MaskedWeight.of(self.state[name], words[name], self.backend, name, self.record)
+                  for name in words}
+        return logits(functional_call(self.model, {**self.state, **masked}, batch.args, batch.kwargs))
+
+
+def logits(output: Any) -> Tensor:
+    """The tensor of a model's output: itself, `.logits`, `["logits"]`, or the first of a tuple."""
+    if isinstance(output, Mapping):
+        output = output.get("logits")
+    elif not isinstance(output, Tensor):
+        output = getattr(output, "logits", output[0] if isinstance(output, (tuple, list)) and output else None)
+    if not isinstance(output, Tensor):
+        raise TypeError(message("Evaluator", "the model must return a tensor, an object with .logits, or a tuple that "
+                                "starts with a tensor", output=type(output).__name__))
+    return output
+
+
+@contextmanager
+def eval_mode(model: nn.Module) -> Iterator[None]:
+    """Put a model into eval mode, and every module back into the mode it was in."""
+    training = [module for module in model.modules() if module.training]
+    for module in training:
+        module.training = False
+    try:
+        yield
+    finally:
+        for module in training:
+            module.training = True

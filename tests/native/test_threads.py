@@ -1,0 +1,76 @@
+"""The thread pool: it is used, it survives fork, and several Python threads may call at once."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+import torch
+
+from optprune_fast.ops.masked_linear import operation
+from optprune_fast.ops.words import pack
+
+RUN = operation.implementation("native").run
+PATIENCE_S = 60
+# Python 3.12 and later warn of what is tested here.
+FORKS = pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+
+
+def call(seed: int) -> tuple[torch.Tensor, ...]:
+    """Work for several threads: 8 million products."""
+    generator = torch.Generator().manual_seed(seed)
+    x, weight = torch.randn(64, 500, generator=generator), torch.randn(30, 500, generator=generator)
+    return x, weight, pack(torch.rand(8, 30, 500, generator=generator) < 0.5)
+
+
+def sleepers() -> int:
+    return len(os.listdir("/proc/self/task"))
+
+
+@FORKS
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="needs /proc to count the threads of a process")
+def test_more_threads_are_used_when_asked_and_none_when_not(forced):
+    arguments = call(0)
+    read, write = os.pipe()
+    child = os.fork()  # a process whose pool is empty
+    if child == 0:
+        before = sleepers()
+        forced("scalar", 1, RUN, *arguments)
+        alone = sleepers() - before
+        forced("scalar", 4, RUN, *arguments)
+        os.write(write, bytes([alone, sleepers() - before]))
+        os._exit(0)
+    assert os.waitpid(child, 0)[1] == 0
+    assert list(os.read(read, 2)) == [0, 3]
+
+
+@FORKS
+def test_a_forked_child_has_a_pool_of_its_own(forced):
+    arguments = call(1)  # made before: torch's own threads do not survive a fork
+    expected = forced("scalar", 3, RUN, *arguments)
+    child = os.fork()
+    if child == 0:
+        same = torch.equal(forced("scalar", 3, RUN, *arguments), expected)
+        os._exit(0 if same else 1)
+    deadline = time.monotonic() + PATIENCE_S
+    while (done := os.waitpid(child, os.WNOHANG))[0] == 0:
+        if time.monotonic() > deadline:
+            os.kill(child, signal.SIGKILL)
+            os.waitpid(child, 0)
+            pytest.fail("the child hangs")
+        time.sleep(0.01)
+    assert done[1] == 0
+    assert torch.equal(forced("scalar", 3, RUN, *arguments), expected)
+
+
+def test_several_python_threads_call_at_once(forced):
+    alone = [forced("scalar", 1, RUN, *call(seed)) for seed in range(4)]
+    forced("scalar", 3, RUN, *call(0))
+    with ThreadPoolExecutor(4) as pool:
+        for _ in range(10):
+            together = list(pool.map(lambda seed: RUN(*call(seed)), range(4)))
+            assert all(torch.equal(a, b) for a, b in zip(together, alone, strict=True))

@@ -15,6 +15,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from optprune_fast.engine.batches import Batch
 from optprune_fast.engine.masked_weight import MaskedWeight, Record
 from optprune_fast.masks.layout import MaskLayout
+from optprune_fast.masks.magnitude import check_finite
 from optprune_fast.masks.packed import PackedMasks
 from optprune_fast.runtime.errors import EvaluationWarning, message
 
@@ -36,10 +37,7 @@ class MaskedForward:
     def refresh(self) -> None:
         """Take the model's weights and buffers as they are now."""
         weights = self.layout.weights_of(self.model)
-        for name, weight in weights.items():
-            if not bool(torch.isfinite(weight).all()):
-                raise ValueError(message("Evaluator", "weights must be finite", "a NaN or infinite weight poisons every "
-                                         "fitness; mend the model first", layer=name))
+        check_finite(weights)
         tensors = (*self.model.named_parameters(), *self.model.named_buffers())
         self.state = {name: tensor.detach().clone() for name, tensor in tensors}
         self.device = next(iter(weights.values())).device

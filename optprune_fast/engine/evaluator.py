@@ -125,6 +125,11 @@ class Evaluator:
                                      "a callable that returns [B]", objective=self.objective.name))
         return gradients.gradients(self._forward, self.objective, self._on_device(), mask, self.memory)
 
+    @property
+    def weights(self) -> dict[str, Tensor]:
+        """{name: weight}: the snapshot of the prunable weights, in layout order."""
+        return {layer.name: self._forward.state[layer.name] for layer in self.layout}
+
     def refresh(self) -> None:
         """Take the model's weights, buffers and dense outputs anew."""
         self._forward.refresh()

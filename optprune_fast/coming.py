@@ -1,0 +1,27 @@
+"""Public names that are fixed but not built yet. Each says what is coming; none is a silent stub."""
+
+from __future__ import annotations
+
+from typing import Any, NoReturn
+
+from optprune_fast.runtime.errors import coming
+
+
+def export(*arguments: Any, **options: Any) -> NoReturn:
+    """Write a model's sparse weights to a file. Raises `NotImplementedError` today."""
+    raise coming("export", "sparse formats come next; result.apply_to(model) and a plain save work today")
+
+
+def load(*arguments: Any, **options: Any) -> NoReturn:
+    """Load sparse weights into modules that run them. Raises `NotImplementedError` today."""
+    raise coming("load", "sparse formats come next; opf.Result.load reads masks today")
+
+
+def convert(*arguments: Any, **options: Any) -> NoReturn:
+    """Turn a model's layers into sparse ones without a file. Raises `NotImplementedError` today."""
+    raise coming("convert", "sparse modules come next; result.apply_to(model) works today")
+
+
+def sweep(*arguments: Any, **options: Any) -> NoReturn:
+    """Accuracy against sparsity from one run. Raises `NotImplementedError` today."""
+    raise coming("sweep", "trade-off curves come next; opf.prune works for each sparsity today")

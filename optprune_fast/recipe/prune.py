@@ -1,0 +1,77 @@
+"""`prune`: the mask of a sparsity that an optimizer finds, judged on data that the search never saw."""
+
+from __future__ import annotations
+
+from torch import nn
+
+from optprune_fast.engine.batches import Data, collect, split
+from optprune_fast.engine.evaluator import Evaluator
+from optprune_fast.engine.objective import UserObjective
+from optprune_fast.masks.layout import MaskLayout
+from optprune_fast.recipe.result import Result, weights_digest
+from optprune_fast.runtime.errors import message
+from optprune_fast.search import Strategy, strategy_named
+from optprune_fast.search.problem import Problem
+from optprune_fast.search.run import Limits, run
+
+HELD_OUT = 0.1
+SMALL, POOL = 1.0, 1.0  # measured: docs/RESULTS.md, core and pool
+
+
+def prune(model: nn.Module, data: Data, sparsity: float = 0.95, strategy: str | Strategy = "auto",
+          small: float | None = None, pool: float | None = None, validation: Data | None = None,
+          evaluations: int | None = None, time_limit: float | None = 60, seed: int = 0, *,
+          objective: str | UserObjective = "cross_entropy", backend: str = "auto", layout: MaskLayout | None = None,
+          progress: bool | None = None) -> Result:
+    """Find which weights of a trained network to keep: large ones, and the small ones that help the real loss.
+
+    model:        any trained `nn.Module`; it is never changed
+    data:         calibration samples, as `Evaluator` takes them
+    sparsity:     fraction of the prunable weights to prune, in [0, 1); exactly `k = n - round(sparsity * n)` are kept
+    strategy:     "auto", "genetic", "swap", or a `Strategy` of your own
+    small:        share of the kept weights that the search may choose; the others are the core, the largest weights.
+                  None is 1: no core
+    pool:         fraction of all prunable weights, beyond rank `k`, to choose from; None is 1: all of them
+    validation:   data to select by; None holds out a seeded 10 % of `data`
+    evaluations:  candidates to evaluate on the calibration data; under it alone, a seed gives the same mask bit for bit
+    time_limit:   seconds; None is no limit. With `evaluations=` given, pass None to make the run repeat exactly on a
+                  machine of any speed
+    seed:         of the split and of the search
+    objective:    as `Evaluator` takes it
+    progress:     True, False, or None: a bar on a terminal and silence elsewhere
+    returns:      `Result`; its `fitness` and the `baseline` of magnitude pruning are on the validation data
+
+    Ctrl-C ends the search and returns the best mask so far. Raises `ValueError` for wrong arguments before any work.
+
+    >>> import torch
+    >>> torch.manual_seed(0); model = nn.Linear(16, 4)  # doctest: +ELLIPSIS
+    <torch...>
+    >>> x = torch.randn(200, 16)
+    >>> result = prune(model, (x, model(x).argmax(1)), sparsity=0.5, evaluations=300, time_limit=None)
+    >>> int(result.mask.count()), result.fitness <= result.baseline
+    (32, True)
+    """
+    limits = Limits(evaluations, time_limit)
+    searcher = strategy_named(strategy)
+    layout = MaskLayout.of(model) if layout is None else layout
+    layout.budget(sparsity)
+    share = SMALL if small is None else small
+    batches = collect(data)
+    if validation is None:
+        calibration, held_out = split(batches, HELD_OUT, seed)
+        held_out_name = f"a seeded {HELD_OUT:.0%} of the data"
+    else:
+        calibration, held_out, held_out_name = batches, collect(validation), "validation data of the caller"
+    evaluator = Evaluator(model, calibration, objective, backend, layout=layout)
+    judge = Evaluator(model, held_out, objective, backend, layout=layout)
+    problem = Problem.of(evaluator, sparsity, share, POOL if pool is None else pool, seed)
+    if int(problem.open.count()) < problem.choices:
+        raise ValueError(message("prune", "the core and the pool cannot fill the budget", "use a larger pool",
+                                 budget=problem.budget, core=int(problem.core.count())))
+    outcome = run(problem, searcher, judge, limits, progress=progress)
+    return Result(
+        mask=outcome.mask, core=problem.core, magnitude=problem.magnitude, fitness=outcome.validation,
+        baseline=outcome.baseline, history=outcome.history, sparsity=float(sparsity), small=float(share),
+        seed=seed, strategy=searcher.name, objective=evaluator.objective.name, held_out=held_out_name,
+        evaluations=outcome.evaluations, seconds=outcome.seconds, stopped_by=outcome.stopped_by,
+        base_digest=weights_digest(evaluator.weights))

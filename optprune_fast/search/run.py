@@ -1,0 +1,154 @@
+"""Run a strategy under limits, and keep the best mask that it finds."""
+
+from __future__ import annotations
+
+import time
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from optprune_fast.engine.evaluator import Evaluator
+from optprune_fast.masks.operators import swap
+from optprune_fast.masks.packed import PackedMasks
+from optprune_fast.runtime.errors import EvaluationWarning, message
+from optprune_fast.search.problem import Problem
+from optprune_fast.search.strategy import Ask, Strategy
+
+
+@dataclass(frozen=True)
+class Limits:
+    """When to stop: after `evaluations` candidates, or after `seconds`; None is no limit."""
+
+    evaluations: int | None = None
+    seconds: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.evaluations is not None and self.evaluations < 1:
+            raise ValueError(message("prune", "evaluations must be at least 1", evaluations=self.evaluations))
+        if self.seconds is not None and not self.seconds > 0:
+            raise ValueError(message("prune", "time_limit must be more than 0 seconds", time_limit=self.seconds))
+        if self.evaluations is None and self.seconds is None:
+            raise ValueError(message("prune", "a search needs an end", "give evaluations= or time_limit="))
+
+
+@dataclass
+class Outcome:
+    """What a search found. `validation` and `baseline` are on the held-out part."""
+
+    mask: PackedMasks
+    validation: float
+    baseline: float
+    evaluations: int = 0
+    seconds: float = 0.0
+    stopped_by: str = ""
+    history: list[dict[str, float]] = field(default_factory=list)
+
+
+def run(problem: Problem, strategy: Strategy, validation: Evaluator, limits: Limits, *,
+        progress: bool | None = None, clock: Callable[[], float] = time.monotonic) -> Outcome:
+    """Ask, evaluate, tell, until a limit, the end of the strategy or Ctrl-C.
+
+    Whenever the fitness on the calibration data improves, the mask is judged on `validation`, and the best there is
+    kept; the magnitude mask is the first to be judged, so nothing worse is ever returned.
+    """
+    start = clock()
+    baseline = float(validation(problem.magnitude)[0])
+    outcome = Outcome(problem.magnitude, baseline, baseline)
+    best = float("inf")
+    strategy.start(problem)
+    bar = _bar(limits, progress)
+    try:
+        while True:
+            outcome.stopped_by = _limit_reached(limits, outcome.evaluations, clock() - start)
+            if outcome.stopped_by:
+                break
+            asked = strategy.ask()
+            if asked is None:
+                outcome.stopped_by = "strategy"
+                break
+            whole = _size(asked)
+            asked = _first(asked, limits, outcome.evaluations)
+            _check(asked, problem, strategy)
+            fitness = _evaluate(asked, problem.evaluator)
+            outcome.evaluations += len(fitness)
+            winner = int(fitness.argmin())
+            if float(fitness[winner]) < best:
+                best = float(fitness[winner])
+                _judge(_mask(asked, winner), best, outcome, validation, clock() - start)
+            _advance(bar, limits, outcome, best, clock() - start)
+            if len(fitness) == whole:  # a cut question is not told: the run is over
+                strategy.tell(fitness)
+    except KeyboardInterrupt:
+        outcome.stopped_by = "interrupt"
+    finally:
+        bar.close()
+    outcome.seconds = clock() - start
+    return outcome
+
+
+def _judge(mask: PackedMasks, fitness: float, outcome: Outcome, validation: Evaluator, seconds: float) -> None:
+    judged = float(validation(mask)[0])
+    outcome.history.append({"evaluations": outcome.evaluations, "seconds": seconds, "fitness": fitness,
+                            "validation": judged})
+    if judged < outcome.validation:
+        outcome.mask, outcome.validation = mask, judged
+
+
+def _limit_reached(limits: Limits, evaluations: int, seconds: float) -> str:
+    if limits.evaluations is not None and evaluations >= limits.evaluations:
+        return "evaluations"
+    return "time" if limits.seconds is not None and seconds >= limits.seconds else ""
+
+
+def _size(asked: Ask) -> int:
+    return len(asked) if isinstance(asked, PackedMasks) else len(asked[1])
+
+
+def _first(asked: Ask, limits: Limits, evaluations: int) -> Ask:
+    """No more of the question than the limit has room for."""
+    if limits.evaluations is None:
+        return asked
+    room = limits.evaluations - evaluations
+    return asked[:room] if isinstance(asked, PackedMasks) else (asked[0], asked[1][:room])
+
+
+def _mask(asked: Ask, number: int) -> PackedMasks:
+    return asked[number] if isinstance(asked, PackedMasks) else swap(asked[0], asked[1][number:number + 1])
+
+
+def _check(asked: Ask, problem: Problem, strategy: Strategy) -> None:
+    """Every candidate keeps the budget and the core, or the strategy is at fault and named."""
+    masks = asked if isinstance(asked, PackedMasks) else swap(*asked)
+    wrong = masks.count() != problem.budget
+    if bool(wrong.any()):
+        raise ValueError(message(f"strategy {strategy.name!r}", "every candidate must keep exactly the budget",
+                                 budget=problem.budget, kept=masks.count()[wrong].tolist()[:8]))
+    if bool((masks.words & problem.core.words != problem.core.words).any()):
+        raise ValueError(message(f"strategy {strategy.name!r}", "every candidate must keep the core", core=problem.core))
+
+
+def _evaluate(asked: Ask, evaluator: Evaluator) -> Tensor:
+    fitness = evaluator(asked) if isinstance(asked, PackedMasks) else evaluator.moves(*asked)
+    lost = fitness.isnan()
+    if bool(lost.any()):
+        warnings.warn(f"the objective gave NaN for {int(lost.sum())} of {len(fitness)} candidates; they count as "
+                      "infinitely bad", EvaluationWarning, stacklevel=3)
+        fitness = torch.where(lost, torch.inf, fitness)
+    return fitness
+
+
+def _bar(limits: Limits, progress: bool | None) -> tqdm:  # type: ignore[type-arg]
+    total = limits.evaluations if limits.evaluations is not None else limits.seconds
+    shape = "{desc} {bar} {n:.0f}/{total:.0f}" + (" evaluations" if limits.evaluations is not None else " s")
+    # disable=None is silent when the output is not a terminal.
+    return tqdm(total=total, desc="prune", bar_format=shape + " {postfix}", leave=False,
+                disable=None if progress is None else not progress)
+
+
+def _advance(bar: tqdm, limits: Limits, outcome: Outcome, best: float, seconds: float) -> None:  # type: ignore[type-arg]
+    bar.n = outcome.evaluations if limits.evaluations is not None else min(seconds, bar.total)
+    bar.set_postfix_str(f"fitness {best:.4f}, validation {outcome.validation:.4f} (magnitude {outcome.baseline:.4f})")

@@ -1,0 +1,127 @@
+"""Local search by swaps on the exact loss, on a shortlist that gradients propose.
+
+A second-order score is a shortlist, never an answer: each swap is evaluated exactly, and so is each combination of
+swaps, because swaps interact.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from optprune_fast.masks.operators import candidate_seeds, mutate, swap
+from optprune_fast.masks.packed import PackedMasks
+from optprune_fast.search.problem import Problem
+from optprune_fast.search.strategy import Ask, Strategy
+
+
+class SwapSearch(Strategy):
+    """Rounds of two questions: which single swaps help, and how many of them help together.
+
+        shortlist ── pairs ──▶ singles (exact) ── best first ──▶ prefixes of 1, 2, 4, … swaps (exact) ──▶ accept
+
+    Where no single swap helps, the shortlist is drawn anew from further down; where that does not help either, the
+    best mask is kicked by random swaps and searched again.
+
+    pairs:   swaps asked for at once
+    kick:    share of the chosen weights that a kick swaps
+    """
+
+    name = "swap"
+
+    def __init__(self, pairs: int = 96, kick: float = 0.02) -> None:
+        self.pairs, self.kick = pairs, kick
+
+    def start(self, problem: Problem) -> None:
+        self.problem = problem
+        self.parent, self.loss = problem.magnitude, float("inf")
+        self.best, self.best_loss = problem.magnitude, float("inf")
+        self.depth = self.kicks = 0
+        self.stage = "parent"
+        self.flat_weights = torch.cat([w.flatten() for w in problem.evaluator.weights.values()]).float()
+        self.is_open = problem.open.flat()[0]
+
+    def ask(self) -> Ask | None:
+        if self.stage == "parent":
+            return self.parent
+        if self.problem.fixed:
+            return None
+        if self.stage == "singles":
+            self.moves = self._propose()
+        return self.parent, self.moves
+
+    def tell(self, fitness: Tensor) -> None:
+        fitness = fitness.cpu()
+        if self.stage == "parent":
+            self.loss = float(fitness[0])
+            self._shortlist()
+            self.stage = "singles"
+        elif self.stage == "singles":
+            gains = fitness < self.loss
+            if not bool(gains.any()):
+                self._deeper()
+                return
+            order = fitness.argsort(stable=True)
+            self.moves = _prefixes(self.moves[order[: int(gains.sum())]])
+            self.stage = "prefixes"
+        else:
+            best = int(fitness.argmin())
+            self._accept(self.moves[best], float(fitness[best]))
+            self.stage = "singles"
+
+    def _accept(self, move: Tensor, loss: float) -> None:
+        self.parent, self.loss, self.depth = swap(self.parent, move.reshape(1, -1)), loss, 0
+        if loss < self.best_loss:
+            self.best, self.best_loss = self.parent, loss
+        self._shortlist()
+
+    def _deeper(self) -> None:
+        """No swap helped: look further down the shortlist, and at its end start from a kicked best mask."""
+        self.depth += 1
+        if (self.depth + 1) * self.pairs <= min(self.drops.numel(), self.adds.numel()) and self.depth < 8:
+            return
+        self.depth, self.kicks = 0, self.kicks + 1
+        if self.loss < self.best_loss:
+            self.best, self.best_loss = self.parent, self.loss
+        number = max(1, round(self.kick * self.problem.choices))
+        seeds = candidate_seeds(self.problem.seed, self.kicks, 1)
+        self.parent = mutate(self.best, number, seeds, core=self.problem.core, within=self.problem.open)
+        self.stage = "parent"
+
+    def _shortlist(self) -> None:
+        """Rank what may go and what may come by the change of loss that a quadratic model predicts.
+
+            drop a kept weight    - g w + F w² / 2
+            add a dropped weight  + g w + F w² / 2
+        """
+        pairs = self.problem.evaluator.gradients(self.parent).values()
+        slope = torch.cat([g.flatten() for g, _ in pairs]).float() * self.flat_weights
+        curve = torch.cat([f.flatten() for _, f in pairs]).float() * self.flat_weights.square() / 2
+        kept = self.parent.flat()[0]
+        self.drops = _ascending(curve - slope, kept & self.is_open)
+        self.adds = _ascending(curve + slope, ~kept & self.is_open)
+
+    def _propose(self) -> Tensor:
+        """int64 [M, 2]: rank by rank, then each of the best few with each, without repeating a pair."""
+        start = self.depth * self.pairs
+        drops, adds = (side[start:start + self.pairs] for side in (self.drops, self.adds))
+        ranks = min(drops.numel(), adds.numel())
+        if ranks == 0:
+            drops, adds = self.drops[: self.pairs], self.adds[: self.pairs]
+            ranks = min(drops.numel(), adds.numel())
+        return torch.stack([drops[:ranks], adds[:ranks]], dim=1)
+
+
+def _ascending(score: Tensor, eligible: Tensor) -> Tensor:
+    """int64: the eligible indices, lowest score first."""
+    indices = eligible.nonzero().flatten()
+    return indices[score[indices].argsort(stable=True)]
+
+
+def _prefixes(swaps: Tensor) -> Tensor:
+    """int64 [M, F]: the first 1, 2, 3, 4, 6, 8, 12, … swaps as one move each, filled with -1; no weight twice."""
+    lengths = sorted({min(n, len(swaps)) for i in range(16) for n in (1 << i, 3 << i)} | {len(swaps)})
+    moves = torch.full((len(lengths), 2 * lengths[-1]), -1)
+    for row, length in enumerate(lengths):
+        moves[row, : 2 * length] = swaps[:length].flatten()
+    return moves

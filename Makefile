@@ -1,0 +1,72 @@
+# Every target sets up what it needs in .venv, from the pins of constraints.txt, and reuses it the next time.
+#
+#   make demo         prune a small digits network three ways and compare: runs/demo
+#   make test         native build, ruff, mypy, all tests, doctests
+#   make installs     build and install the package in every supported way, with and without compilers
+#   make gpu-check    for a machine with a GPU and no network: uses its own Python, not .venv
+#   make doctor       what runs on this machine
+#   make lint         ruff and mypy alone
+#   make clean        remove .venv, build folders, caches and runs
+#
+# PYTHON=python3.12         which Python makes .venv (3.10 or newer)
+# OPTPRUNE_REQUIRE_NATIVE=0 go on without a C++ compiler: slower, and fine for `make demo`; `make test` needs one
+PYTHON ?= python3
+export OPTPRUNE_REQUIRE_NATIVE ?= 1
+
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
+NATIVE := CMakeLists.txt $(shell find cmake csrc -type f)
+PYTHON_FILES := optprune_fast tests examples scripts benchmarks
+
+.PHONY: demo test tests doctests lint installs installs-cheap gpu-check doctor clean install
+.DEFAULT_GOAL := test
+
+install: $(VENV)/installed
+
+$(VENV)/python-is-new-enough:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "optprune_fast needs Python 3.10 or newer, this is " + sys.version)'
+	$(PYTHON) -m venv $(VENV)
+	@touch $@
+
+# What builds the package, so that the build needs no isolation and a second one compiles only what changed.
+$(VENV)/build-tools: constraints.txt | $(VENV)/python-is-new-enough
+	$(PIP) scikit-build-core pybind11 cmake ninja
+	@touch $@
+
+$(VENV)/installed: $(VENV)/build-tools pyproject.toml $(NATIVE)
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(PIP) --no-build-isolation --editable '.[demo,dev,triton]'
+	@touch $@
+
+demo: install
+	$(BIN)/optprune-fast demo
+
+test: lint tests doctests
+
+lint: install
+	$(BIN)/ruff check $(wildcard $(PYTHON_FILES))
+	$(BIN)/mypy
+
+# CI prints the last lines of a run: the doctests come first, the table of backends and pytest's closing line last.
+tests: install doctests
+	$(BIN)/pytest -q
+
+doctests: install
+	$(BIN)/pytest -q --doctest-modules optprune_fast
+
+installs: install
+	$(BIN)/python scripts/check_installs.py
+
+installs-cheap: install
+	$(BIN)/python scripts/check_installs.py --cheap
+
+gpu-check:
+	$(PYTHON) -m pip install --no-build-isolation --no-deps .
+	$(PYTHON) scripts/gpu_check.py
+
+doctor: install
+	$(BIN)/optprune-fast doctor --verify
+
+clean:
+	rm -rf $(VENV) build dist runs .pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks
+	find optprune_fast tests -name __pycache__ -type d -prune -exec rm -rf {} +

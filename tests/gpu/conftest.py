@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ctypes
+import mmap
 from collections.abc import Callable
 from pathlib import Path
 
@@ -41,6 +43,23 @@ def judge_run(run: Run, operands: Operands) -> None:
     judge_result(run(*poisoned), operands)
     for guard in guards:
         guard.assert_intact()
+
+
+def before_a_wall(tensor: Tensor) -> Tensor:
+    """A copy whose last number ends where memory ends: to read or write the next one is the end of the process."""
+    room = -(-tensor.nbytes // mmap.PAGESIZE) * mmap.PAGESIZE
+    memory = mmap.mmap(-1, room + mmap.PAGESIZE)
+    wall = ctypes.addressof(ctypes.c_char.from_buffer(memory)) + room
+    assert ctypes.CDLL(None).mprotect(ctypes.c_void_p(wall), ctypes.c_size_t(mmap.PAGESIZE), 0) == 0
+    copy = torch.frombuffer(memory, dtype=tensor.dtype, count=tensor.numel(), offset=room - tensor.nbytes)
+    return copy.view(tensor.shape).copy_(tensor)
+
+
+@pytest.fixture
+def walled(sample: Callable[..., Operands]) -> tuple[Operands, Tensor]:
+    """Operands and an output, ragged in every dimension, each with a wall behind it."""
+    x, weight, words = sample(2, 67, 69, 75, own=True)
+    return (before_a_wall(x), before_a_wall(weight), before_a_wall(words)), before_a_wall(torch.empty(2, 67, 69))
 
 
 @pytest.fixture

@@ -51,8 +51,8 @@ def test_64_bit_offsets_give_the_bits_of_32_bit_offsets(sample, dtype):
 
 
 def test_rows_beyond_32_bits_are_found(sample, judge, far_apart):
-    x, weight, words = sample(2, 2, 3, 65, dtype=torch.float16)
-    operands = far_apart(x, 2**31 + 5), weight, words
+    x, weight, words = sample(2, 3, 4, 65, dtype=torch.float16)
+    operands = far_apart(x, 2**30 + 5), weight, words  # the step fits 32 bits, the place of the third row does not
     judge(interpreted(*operands), operands)
 
 
@@ -70,6 +70,12 @@ def test_nothing_is_written_around_the_output(sample, judge):
     triton_impl.launch(*operands, out.tensor, wide=False)
     judge(out.tensor, operands)
     out.assert_surroundings_intact()
+
+
+def test_nothing_past_the_end_of_memory_is_touched(walled, judge):
+    operands, out = walled
+    triton_impl.launch(*operands, out, wide=False)
+    judge(out, operands)
 
 
 def test_vmap_folds_into_one_call(sample):

@@ -78,6 +78,17 @@ def test_any_number_of_blocks_serves_all_tiles(emulated, sample, blocks):
 
 
 def test_rows_beyond_32_bits_are_found(emulated, sample, judge, far_apart):
-    x, weight, words = sample(2, 2, 3, 65)
-    operands = far_apart(x, 2**31 + 5), weight, words
+    x, weight, words = sample(2, 3, 4, 65)
+    operands = far_apart(x, 2**30 + 5), weight, words  # the step fits 32 bits, the place of the third row does not
     judge(emulated(*operands), operands)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here to try it in a process of its own")
+def test_nothing_past_the_end_of_memory_is_touched(emulator, walled):
+    (x, weight, words), out = walled
+    arguments = [t.data_ptr() for t in (x, weight, words, out)]
+    child = os.fork()
+    if child == 0:
+        emulator(3, *arguments, 2, 67, 75, 69, x.stride(0), x.stride(1), weight.stride(0), *words.stride()[:2])
+        os._exit(0)
+    assert os.waitpid(child, 0)[1] == 0, "read or written past the end"

@@ -1,0 +1,53 @@
+"""Every example runs as a script, stays short, and shows what it says."""
+
+import runpy
+from pathlib import Path
+
+import pytest
+import torch
+
+pytest.importorskip("sklearn", reason="scikit-learn is not installed")
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+# What each is given here, less than its default, and the claims that its figures must bear out.
+RUNS = {
+    "own_search": ({"rounds": 40}, lambda figures: figures["own"] > figures["magnitude"] + 0.05),
+    "prune_digits": (
+        {"evaluations": 1500},
+        lambda figures: figures["dense"] > figures["optimized"] > figures["magnitude"] + 0.2,
+    ),
+    "torch_prune_round_trip": (
+        {"evaluations": 800},
+        lambda figures: figures["kept"] <= 323 and figures["after"] > figures["before"],
+    ),
+}
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    """As small as they are, the examples lose time to a second thread when other work holds its core."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+def test_every_example_has_a_run():
+    assert {path.stem for path in EXAMPLES.glob("*.py")} == set(RUNS)
+
+
+@pytest.mark.parametrize("name", RUNS)
+def test_example_shows_what_it_says(name, capsys):
+    arguments, claim = RUNS[name]
+    figures = runpy.run_path(str(EXAMPLES / f"{name}.py"))["main"](**arguments)
+    assert claim(figures), figures
+    printed = capsys.readouterr()
+    assert "test accuracy" in printed.out
+    assert printed.err == ""
+
+
+@pytest.mark.parametrize("name", RUNS)
+def test_example_is_a_script_of_less_than_sixty_lines(name):
+    lines = (EXAMPLES / f"{name}.py").read_text().splitlines()
+    assert len(lines) < 60
+    assert lines[-2:] == ['if __name__ == "__main__":', "    main()"]

@@ -1,6 +1,6 @@
 """optprune_fast: which weights of a trained network to keep, found by what they do to the real loss."""
 
-from optprune_fast.coming import convert, export, load, sweep
+from optprune_fast.recipe.coming import convert, export, load, sweep
 from optprune_fast.engine.evaluator import Evaluator
 from optprune_fast.masks.layout import MaskLayout
 from optprune_fast.masks.magnitude import magnitude

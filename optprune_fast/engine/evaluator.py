@@ -32,7 +32,8 @@ class Evaluator:
                 results [B] are averaged over samples; a scalar result makes it be called once a candidate
     backend:    "auto", "native", "numba", "triton", "cuda" or "torch"
     layout:     which weights are prunable; `MaskLayout.of(model)` if not given
-    memory:     bytes of activations and weights that a chunk may take; results agree however it is chunked
+    memory:     bytes of activations and weights that a chunk may take; results agree however it is chunked. None is
+                32 MiB on a CPU, about what its caches and its allocator reuse, and 1 GiB on a GPU
 
     Weights are a snapshot: `refresh()` takes them anew. Fitness is the mean over samples, however they are batched.
 
@@ -46,13 +47,13 @@ class Evaluator:
     """
 
     def __init__(self, model: nn.Module, data: Data, objective: str | UserObjective = "cross_entropy",
-                 backend: str = "auto", *, layout: MaskLayout | None = None, memory: int = 256 << 20) -> None:
+                 backend: str = "auto", *, layout: MaskLayout | None = None, memory: int | None = None) -> None:
         self.layout = MaskLayout.of(model) if layout is None else layout
         self._forward = MaskedForward(model, self.layout, backend)
         self.backend = self._resolve(backend)
         self.batches = collect(data)
         self.samples = sum(batch.size for batch in self.batches)
-        self.memory = memory
+        self.memory = (32 << 20 if self._forward.device.type == "cpu" else 1 << 30) if memory is None else memory
         self._say_mode(model)
         self._probe(objective)
 

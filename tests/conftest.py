@@ -23,6 +23,7 @@ _absent = pytest.StashKey[list]()
 def pytest_configure(config: pytest.Config) -> None:
     config.stash[_tests] = Counter()
     config.stash[_absent] = []
+    tally.snapshot()  # finds the compiled module before any test can hide it
 
 
 @pytest.hookimpl(wrapper=True)

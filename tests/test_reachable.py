@@ -11,9 +11,11 @@ import re
 from pathlib import Path
 
 import pytest
+import torch
 
 from optprune_fast.runtime import cuda, native
 from optprune_fast.runtime.dispatch import BACKENDS, calls
+from optprune_fast.runtime.errors import FallbackWarning
 from optprune_fast.testing.samples import samples
 from optprune_fast.testing.subjects import Subject, subjects
 from optprune_fast.testing.variants import Variant, variants
@@ -163,3 +165,27 @@ def test_an_instruction_set_that_is_not_there_is_refused(variant: Variant, monke
     arguments = samples(variant.subject.name)[0].arguments
     with pytest.raises(ValueError, match=re.escape("OPTPRUNE_ISA must be one of scalar, avx2, avx512, not 'avx1024'")):
         variant.subject.function(*arguments, backend="native")
+
+
+def test_a_variable_that_names_no_backend_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPTPRUNE_BACKEND", "gpu")
+    subject = subjects()[0]
+    with pytest.raises(ValueError, match=r"backend must be one of auto, cuda, .*, not 'gpu'"):
+        subject.function(*samples(subject.name)[0].arguments)
+
+
+def test_a_variable_speaks_only_to_operations_that_have_such_a_backend(monkeypatch: pytest.MonkeyPatch) -> None:
+    for subject in subjects():
+        for backend in set(BACKENDS) - set(subject.operation.backends):
+            monkeypatch.setenv("OPTPRUNE_BACKEND", backend)
+            subject.function(*samples(subject.name)[0].arguments)
+
+
+@pytest.mark.parametrize("subject", [pytest.param(s, id=s.name) for s in subjects() if s.operator is not None])
+def test_falling_back_to_plain_torch_is_said_once(subject: Subject, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(subject.operation, "_warned", set())
+    arguments = samples(subject.name, torch.bfloat16)[0].arguments
+    with pytest.warns(FallbackWarning, match=rf"{subject.name} runs in plain torch because[\s\S]*numba: takes"):
+        subject.function(*arguments)
+    subject.function(*arguments)  # warnings are errors in our tests, so a second one would fail
+    subject.function(*arguments, backend="torch")

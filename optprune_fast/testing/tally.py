@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 from collections import Counter
+from types import ModuleType
 
 from optprune_fast.runtime import native
 from optprune_fast.runtime.dispatch import BACKENDS, calls
@@ -15,10 +17,17 @@ def snapshot() -> Snapshot:
     now: Snapshot = Counter()
     for (_, backend), served in calls.items():
         now[backend] += served
-    if native.missing() is None:
-        for (_, isa), served in native.calls().items():
+    compiled = _compiled()
+    for rows in compiled.variants().values() if compiled else ():
+        for isa, served in rows.items():
             now[f"native.{isa}"] += served
     return now
+
+
+@functools.cache
+def _compiled() -> ModuleType | None:
+    """The module as it was found first: a test may put another in its place while it runs."""
+    return native.module() if native.missing() is None else None
 
 
 def ran_since(before: Snapshot) -> list[str]:

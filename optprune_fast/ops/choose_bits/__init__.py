@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -30,7 +32,8 @@ def choose_bits(words: Tensor, counts: Tensor, seeds: Tensor, *, backend: str = 
     >>> popcount(choose_bits(torch.tensor([[0b1111]]), torch.tensor([2]), torch.tensor([0])))
     tensor([[2]])
     """
-    where, seen = "choose_bits", {"words": words, "counts": counts, "seeds": seeds}
+    where = "choose_bits"
+    seen: dict[str, Any] = {"words": words, "counts": counts, "seeds": seeds}
     if not words.dtype == counts.dtype == seeds.dtype == torch.int64:
         raise TypeError(message(where, "words, counts and seeds must be int64", **seen))
     require(words.dim() == 2 and counts.shape == seeds.shape == words.shape[:1], where,

@@ -38,19 +38,21 @@ def masked_conv2d(x: Tensor, weight: Tensor, words: Tensor, stride: Sequence[int
     >>> masked_conv2d(x, weight, torch.tensor([[[0b0111]]])).flatten()
     tensor([3.])
     """
-    return operator(x, weight, words, list(stride), list(padding), list(dilation), groups, backend=backend,
-                    straight_through=straight_through)
+    out: Tensor = operator(x, weight, words, list(stride), list(padding), list(dilation), groups, backend=backend,
+                           straight_through=straight_through)
+    return out
 
 
 def check(x: Tensor, weight: Tensor, words: Tensor, stride: Sequence[int], padding: Sequence[int],
           dilation: Sequence[int], groups: int) -> None:
-    where, seen = "masked_conv2d", {"x": x, "weight": weight, "words": words}
+    where = "masked_conv2d"
+    seen: dict[str, Any] = {"x": x, "weight": weight, "words": words}
     require(weight.dim() == 4, where, "weight must be [O, C/groups, kh, kw]", **seen)
     check_masked(where, x, weight, words)
     require(min(weight.shape[2:]) >= 1, where, "kh and kw must be at least 1", **seen)
     for name, pair, least in (("stride", stride, 1), ("padding", padding, 0), ("dilation", dilation, 1)):
         require(len(pair) == 2 and min(pair) >= least, where, f"{name} must be two whole numbers of at least {least}",
-                **{name: list(pair)})
+                "", **{name: list(pair)})
     require(groups >= 1 and weight.shape[0] % groups == 0, where, "groups must divide the outputs O of the weight",
             groups=groups, **seen)
     channels = weight.shape[1] * groups

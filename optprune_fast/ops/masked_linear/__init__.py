@@ -36,7 +36,8 @@ def masked_linear(x: Tensor, weight: Tensor, words: Tensor, *, backend: str = "a
     <BLANKLINE>
             [[32.]]])
     """
-    return operator(x, weight, words, backend=backend, straight_through=straight_through)
+    out: Tensor = operator(x, weight, words, backend=backend, straight_through=straight_through)
+    return out
 
 
 def check(x: Tensor, weight: Tensor, words: Tensor) -> None:

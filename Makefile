@@ -3,6 +3,7 @@
 #   make demo         prune a small digits network three ways and compare: runs/demo
 #   make test         native build, ruff, mypy, all tests, doctests
 #   make installs     build and install the package in every supported way, with and without compilers
+#   make sanitizers   the kernel tests on kernels built with address and undefined-behaviour sanitizers
 #   make gpu-check    for a machine with a GPU and no network: uses its own Python, not .venv
 #   make doctor       what runs on this machine
 #   make lint         ruff and mypy alone
@@ -19,7 +20,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constr
 NATIVE := CMakeLists.txt $(shell find cmake csrc -type f)
 PYTHON_FILES := optprune_fast tests examples scripts benchmarks
 
-.PHONY: demo test tests doctests lint installs installs-cheap gpu-check doctor clean install
+.PHONY: demo test tests doctests lint installs installs-cheap sanitizers gpu-check doctor clean install
 .DEFAULT_GOAL := test
 
 install: $(VENV)/installed
@@ -59,6 +60,9 @@ installs: install
 
 installs-cheap: install
 	$(BIN)/python scripts/check_installs.py --cheap
+
+sanitizers: install
+	$(BIN)/python scripts/check_sanitizers.py
 
 gpu-check:
 	$(PYTHON) -m pip install --no-build-isolation --no-deps .

@@ -15,12 +15,13 @@ from optprune_fast.search.problem import Problem
 from optprune_fast.search.run import Limits, run
 
 HELD_OUT = 0.1
+TIME_LIMIT = 60.0
 SMALL, POOL = 1.0, 1.0  # measured: docs/RESULTS.md, core and pool
 
 
 def prune(model: nn.Module, data: Data, sparsity: float = 0.95, strategy: str | Strategy = "auto",
           small: float | None = None, pool: float | None = None, validation: Data | None = None,
-          evaluations: int | None = None, time_limit: float | None = 60, seed: int = 0, *,
+          evaluations: int | None = None, time_limit: float | None = None, seed: int = 0, *,
           objective: str | UserObjective = "cross_entropy", backend: str = "auto", layout: MaskLayout | None = None,
           progress: bool | None = None) -> Result:
     """Find which weights of a trained network to keep: large ones, and the small ones that help the real loss.
@@ -34,8 +35,7 @@ def prune(model: nn.Module, data: Data, sparsity: float = 0.95, strategy: str | 
     pool:         fraction of all prunable weights, beyond rank `k`, to choose from; None is 1: all of them
     validation:   data to select by; None holds out a seeded 10 % of `data`
     evaluations:  candidates to evaluate on the calibration data; under it alone, a seed gives the same mask bit for bit
-    time_limit:   seconds; None is no limit. With `evaluations=` given, pass None to make the run repeat exactly on a
-                  machine of any speed
+    time_limit:   seconds; None is 60 where `evaluations` is not given, and no limit where it is
     seed:         of the split and of the search
     objective:    as `Evaluator` takes it
     progress:     True, False, or None: a bar on a terminal and silence elsewhere
@@ -47,11 +47,12 @@ def prune(model: nn.Module, data: Data, sparsity: float = 0.95, strategy: str | 
     >>> torch.manual_seed(0); model = nn.Linear(16, 4)  # doctest: +ELLIPSIS
     <torch...>
     >>> x = torch.randn(200, 16)
-    >>> result = prune(model, (x, model(x).argmax(1)), sparsity=0.5, evaluations=300, time_limit=None)
+    >>> result = prune(model, (x, model(x).argmax(1)), sparsity=0.5, evaluations=300)
     >>> int(result.mask.count()), result.fitness <= result.baseline
     (32, True)
     """
-    limits = Limits(evaluations, time_limit)
+    # A time limit that nobody asked for would make the mask depend on the machine's speed.
+    limits = Limits(evaluations, TIME_LIMIT if time_limit is None and evaluations is None else time_limit)
     searcher = strategy_named(strategy)
     layout = MaskLayout.of(model) if layout is None else layout
     layout.budget(sparsity)

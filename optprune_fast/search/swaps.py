@@ -121,7 +121,7 @@ def _ascending(score: Tensor, eligible: Tensor) -> Tensor:
 def _prefixes(swaps: Tensor) -> Tensor:
     """int64 [M, F]: the first 1, 2, 3, 4, 6, 8, 12, … swaps as one move each, filled with -1; no weight twice."""
     lengths = sorted({min(n, len(swaps)) for i in range(16) for n in (1 << i, 3 << i)} | {len(swaps)})
-    moves = torch.full((len(lengths), 2 * lengths[-1]), -1)
+    moves = torch.full((len(lengths), 2 * lengths[-1]), -1, device=swaps.device)
     for row, length in enumerate(lengths):
         moves[row, : 2 * length] = swaps[:length].flatten()
     return moves

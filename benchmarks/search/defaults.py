@@ -1,0 +1,62 @@
+"""Which strategy, core and pool to use by default, on scikit-learn's digits at equal evaluations.
+
+    python benchmarks/search/defaults.py [--evaluations 1500] [--seeds 3]
+
+Prints a Markdown table: mean test accuracy in per cent over seeds (own network and split each). Test data are looked
+at after selection only. Every row has exactly the same budget.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import statistics
+import time
+
+import torch
+
+import optprune_fast as opf
+from optprune_fast.data import load
+from optprune_fast.models import MLP
+from optprune_fast.models.train import accuracy, train
+
+SPARSITIES = (0.9, 0.95, 0.98)
+ROWS = [("genetic", 1.0, 1.0), ("genetic", 1.0, 0.1), ("genetic", 0.3, 0.1),
+        ("swap", 1.0, 1.0), ("swap", 1.0, 0.25), ("swap", 1.0, 0.1), ("swap", 1.0, 0.02), ("swap", 0.5, 1.0),
+        ("swap", 0.3, 1.0), ("swap", 0.3, 0.1), ("swap", 0.1, 1.0)]
+
+
+def network(seed: int) -> tuple[MLP, object]:
+    data = load("digits", seed=seed)
+    torch.manual_seed(seed)
+    return train(MLP((64, 64, 32, 10)), data.train, epochs=40, seed=seed), data
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--evaluations", type=int, default=1500)
+    parser.add_argument("--seeds", type=int, default=3)
+    options = parser.parse_args()
+    torch.set_num_threads(1)  # small layers: a second thread costs more than it brings
+    networks = [network(seed) for seed in range(options.seeds)]
+
+    def score(model: MLP, data: object, mask: opf.PackedMasks) -> float:
+        return 100 * float(opf.Evaluator(copy.deepcopy(model), data.test).metrics(mask)["accuracy"][0])
+
+    print(f"| strategy | small | pool | {' | '.join(f'{s:.0%}' for s in SPARSITIES)} | seconds a search |")
+    print("|---|---|---|" + "---|" * (len(SPARSITIES) + 1))
+    magnitude = [statistics.mean(score(m, d, opf.magnitude(m, s).mask) for m, d in networks) for s in SPARSITIES]
+    print(f"| magnitude | | | {' | '.join(f'{a:.1f}' for a in magnitude)} | |")
+    print(f"| dense | | | {statistics.mean(100 * accuracy(m, d.test) for m, d in networks):.1f} | | | |")
+    for strategy, small, pool in ROWS:
+        start, cells = time.perf_counter(), []
+        for sparsity in SPARSITIES:
+            found = [opf.prune(m, d.train, sparsity, strategy, small, pool, evaluations=options.evaluations,
+                               time_limit=None, seed=seed).mask for seed, (m, d) in enumerate(networks)]
+            cells.append(statistics.mean(score(m, d, mask) for (m, d), mask in zip(networks, found, strict=True)))
+        each = (time.perf_counter() - start) / (len(SPARSITIES) * len(networks))
+        print(f"| {strategy} | {small} | {pool} | {' | '.join(f'{a:.1f}' for a in cells)} | {each:.1f} |", flush=True)
+
+
+if __name__ == "__main__":
+    main()

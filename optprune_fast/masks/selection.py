@@ -65,7 +65,7 @@ def _matches(model: nn.Module, rule: Rule) -> set[str]:
     elif isinstance(rule, type) and issubclass(rule, nn.Module):
         found, owners = set(), [name for name, module in modules.items() if isinstance(module, rule)]
     else:
-        raise TypeError(message("MaskLayout.of", "a rule is a name pattern or a module type", rule=rule))
+        raise TypeError(message("MaskLayout.of", "a rule is a name pattern or a module type", seen=rule))
     found |= {weight for owner in owners if (weight := f"{owner}.weight".removeprefix(".")) in parameters}
     return found
 

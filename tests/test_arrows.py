@@ -26,7 +26,8 @@ LEVEL = {"runtime": 0, "ops": 1, "masks": 2, "plan": 3, "engine": 4, "formats": 
 LEFT, RIGHT = {"engine", "search"}, {"formats", "deploy"}
 # Folders beside the picture: what each may import.
 ASIDE = {"data": {"runtime"}, "models": {"runtime"}, "testing": {"runtime", "ops", "masks"}}
-FRONT_DOOR = {"optprune_fast", "optprune_fast.coming"}  # the public names, and those that are not built yet
+# The public names, those that are not built yet, and `python -m optprune_fast`.
+FRONT_DOOR = {"optprune_fast", "optprune_fast.coming", "optprune_fast.__main__"}
 LEAF_USERS = {"cli"}  # who in the package may import data and models
 BACKENDS = ("cuda", "triton", "native", "numba", "torch")
 # Third-party packages that may be imported in these files only, so that nobody else pays for them.

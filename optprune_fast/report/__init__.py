@@ -1,0 +1,1 @@
+"""Comparison tables and plots. matplotlib, the extra `plot`, is imported when a plot is drawn."""

@@ -55,18 +55,19 @@ def _no_device() -> str | None:
     found = module()
     if found.device_count():
         return None
-    error = found.device_error() or "there is none"
+    error, driver = found.device_error() or "there is none", found.driver_version()
+    here = f"the driver here serves {version(driver)}" if driver else "there is no driver here"
     return (f"the CUDA module finds no device: {error} (it needs a driver for CUDA {version(found.runtime_version())}, "
-            f"the driver here serves {version(found.driver_version())})")
+            f"{here})")
 
 
 def version(number: int) -> str:
     """A version as CUDA counts it, in words.
 
-    >>> version(12080), version(0)
-    ('12.8', 'none')
+    >>> version(12080)
+    '12.8'
     """
-    return f"{number // 1000}.{number % 1000 // 10}" if number else "none"
+    return f"{number // 1000}.{number % 1000 // 10}"
 
 
 def module() -> ModuleType:

@@ -93,6 +93,11 @@ def test_an_old_driver_is_named_with_the_version_it_serves(compiled):
         "(it needs a driver for CUDA 13.0, the driver here serves 12.8)")
 
 
+def test_a_machine_without_a_driver_is_told_so(compiled):
+    compiled(module(count=0, error="no CUDA-capable device is detected", driver=0))
+    assert cuda.missing().endswith("(it needs a driver for CUDA 13.0, there is no driver here)")
+
+
 def test_a_kernel_that_was_not_compiled_is_missing(compiled):
     compiled(module())
     assert cuda.missing("masked_linear") is None

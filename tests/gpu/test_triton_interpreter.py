@@ -20,7 +20,7 @@ ROOT = Path(__file__).parents[2]
 pytestmark = pytest.mark.skipif(importlib.util.find_spec("triton") is None, reason="triton is not installed")
 
 
-def test_every_case_passes_in_the_interpreter():
+def test_every_case_passes_in_the_interpreter(record_property):
     fault = interpreter_fault()
     if fault:
         pytest.skip(fault)
@@ -31,6 +31,8 @@ def test_every_case_passes_in_the_interpreter():
     # 2 dtypes of all samples, 3 sizes of tiles and of offsets, and 7 single cases: none may vanish or be skipped.
     expected = 2 * (len(samples("masked_linear")) + 3 + 1) + 7
     assert re.search(rf"^{expected} passed in ", run.stdout, re.MULTILINE), run.stdout
+    served = re.search(r"^triton +(\d+)$", run.stdout, re.MULTILINE)
+    record_property("ran", ["triton"] * int(served[1]))  # for the table at the end of this run, too
 
 
 def test_importing_the_package_imports_no_triton():

@@ -1,0 +1,263 @@
+"""Is everything right on this machine's GPU? Imports, every operation against float64, a table of timings last.
+
+    python scripts/gpu_check.py            # after: python -m pip install --no-build-isolation --no-deps .
+
+Needs no network and no pytest; takes a few minutes. Exit code 0: all results agree; 1: some do not, or something that
+must run on a GPU cannot; 2: there is no GPU. Writes benchmarks/results/gpu-<card>-<date>.json.
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import functools
+import json
+import platform
+import re
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from optprune_fast.ops.masked_linear import masked_linear, operation, triton_impl
+from optprune_fast.ops.masked_linear.reference import masked_linear_reference
+from optprune_fast.ops.words import pack, unpack
+from optprune_fast.runtime import cuda, triton
+from optprune_fast.runtime.doctor import doctor
+from optprune_fast.testing.on_device import verdicts
+from optprune_fast.testing.tolerance import assert_as_accurate
+
+ROOT = Path(__file__).parents[1]
+BACKENDS = ("cuda", "triton", "torch")
+DTYPES = (torch.float32, torch.float16, torch.bfloat16)
+Run = Callable[[Tensor, Tensor, Tensor], Tensor]
+
+
+# ---- facts
+
+
+def said_by(*command: str) -> str:
+    """What a tool prints, or "unknown" where it is absent or fails."""
+    try:
+        run = subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT, timeout=30)
+    except (OSError, subprocess.SubprocessError):
+        return "unknown"
+    return run.stdout.strip().splitlines()[0] if run.stdout.strip() else "unknown"
+
+
+def facts(device: str) -> dict[str, str]:
+    on_gpu = device == "cuda"
+    properties = torch.cuda.get_device_properties(0) if on_gpu else None
+    return {
+        "card": properties.name if properties else platform.processor() or platform.machine(),
+        "capability": f"{properties.major}.{properties.minor}" if properties else "none",
+        "memory": f"{properties.total_memory / 2**30:.0f} GiB" if properties else "none",
+        "driver": said_by("nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader") if on_gpu else "none",
+        "date": datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%d"),
+        "commit": said_by("git", "describe", "--always", "--dirty", "--abbrev=12"),
+        "command": "python scripts/gpu_check.py",
+    }
+
+
+# ---- checks
+
+
+def check_operations(device: str, backends: tuple[str, ...]) -> tuple[list[dict[str, Any]], list[str]]:
+    """Every operation on the device: a row for each backend and dtype, and what is wrong."""
+    rows, faults = [], []
+    for verdict in verdicts(device, backends, DTYPES):
+        name = f"{verdict.operation} {verdict.backend} {verdict.dtype}"
+        print(f"  {name:<42}{verdict.agreed:>4} agree{verdict.declined:>4} declined{len(verdict.faults):>4} wrong",
+              flush=True)
+        rows.append(asdict(verdict))
+        faults += [f"{name} {fault}" for fault in verdict.faults]
+    return rows, faults
+
+
+def check_wide_offsets() -> list[str]:
+    """Where 32-bit offsets suffice, 64-bit ones give the same bits; where they do not, rows are still found."""
+    faults = []
+    for dtype in triton_impl.LAUNCHES:
+        x, weight, words = operands(3, 65, 65, 130, dtype, "cuda")
+        narrow, wide = (x.new_full((3, 65, 65), float("nan")) for _ in range(2))
+        triton_impl.launch(x, weight, words, narrow, wide=False)
+        triton_impl.launch(x, weight, words, wide, wide=True)
+        if not torch.equal(narrow, wide):
+            faults.append(f"triton {dtype}: 64-bit offsets change bits")
+    step = 2**30 + 8
+    if torch.cuda.mem_get_info()[0] > 3 * 4 * step:
+        x, weight, words = operands(2, 3, 5, 65, torch.float32, "cuda")
+        far = torch.empty(2 * step + 65, device="cuda").as_strided((3, 65), (step, 1)).copy_(x)
+        for backend in ("triton", "cuda"):
+            if operation.missing(backend) is None:
+                there = masked_linear(far, weight, words, backend=backend)
+                if not torch.equal(there, masked_linear(x, weight, words, backend=backend)):
+                    faults.append(f"{backend}: rows beyond 2^31 elements are not found")
+    return faults
+
+
+def check_choice(device: str) -> list[str]:
+    """What serves such tensors when nobody asks for a backend is not plain torch."""
+    choices = {dtype: operation.resolve(*operands(1, 1, 1, 1, dtype, device)) for dtype in DTYPES}
+    return [f"masked_linear {dtype} runs as {choice}" for dtype, choice in choices.items() if choice.backend == "torch"]
+
+
+# ---- timings
+
+
+@dataclass(frozen=True)
+class Task:
+    """P candidates of one layer, shared input."""
+
+    P: int
+    B: int
+    O: int  # noqa: E741
+    I: int  # noqa: E741
+
+    def __str__(self) -> str:
+        return f"P{self.P}-B{self.B}-O{self.O}-I{self.I}"
+
+
+TASKS = (Task(64, 256, 300, 784), Task(1024, 256, 300, 784), Task(256, 256, 1024, 1024))
+
+
+@dataclass(frozen=True)
+class Row:
+    task: str
+    dtype: str
+    implementation: str
+    median_us: float
+    mad_us: float
+    tflops: float
+    times_vmap: float
+    error: float
+
+
+def operands(P: int, B: int, O: int, I: int, dtype: torch.dtype, device: str  # noqa: E741
+             ) -> tuple[Tensor, Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(P + B + O + I)
+    x, weight = (torch.randn(n, I, generator=generator).to(dtype) for n in (B, O))
+    words = torch.stack([pack(torch.rand(O, I, generator=generator) < 0.05) for _ in range(P)])
+    return x.to(device), weight.to(device), words.to(device)
+
+
+def vmap_over(dense: Tensor) -> Run:
+    """What a user could already do: one mask of the weights' dtype per candidate, unpacked before the clock starts."""
+    linear = torch.nn.functional.linear
+    return lambda x, weight, words: torch.vmap(lambda mask: linear(x, weight * mask))(dense)
+
+
+def times_us(run: Callable[[], object], device: str, repeats: int = 20) -> list[float]:
+    run()
+    out = []
+    for _ in range(repeats):
+        if device == "cuda":
+            start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+            torch.cuda.synchronize()
+            start.record()
+            run()
+            end.record()
+            torch.cuda.synchronize()
+            out.append(1000 * start.elapsed_time(end))
+        else:
+            begin = time.perf_counter()
+            run()
+            out.append(1e6 * (time.perf_counter() - begin))
+    return out
+
+
+def timings(device: str, tasks: tuple[Task, ...], backends: tuple[str, ...]) -> Iterator[Row]:
+    """A row for each implementation that takes the task. AssertionError if one is wrong: no time for a wrong answer."""
+    for task in tasks:
+        for dtype in (torch.float32, torch.bfloat16):
+            x, weight, words = operands(task.P, task.B, task.O, task.I, dtype, device)
+            runs: dict[str, Run] = {"torch vmap": vmap_over(unpack(words, task.I).to(dtype))}
+            for backend in backends:
+                if operation.reason(backend, x, weight, words) is None:
+                    name = "torch loop" if backend == "torch" else backend
+                    runs[name] = functools.partial(masked_linear, backend=backend)
+            few = words[:4]
+            exact = masked_linear_reference(x, weight, few)
+            magnitude = float(masked_linear_reference(x.abs(), weight.abs(), few).max())
+            plain = masked_linear(x, weight, few, backend="torch")
+            vmap_median = 0.0
+            for name, run in runs.items():
+                result = run(x, weight, words)[:4]
+                assert_as_accurate(result, plain, exact, terms=task.I, magnitude=magnitude)
+                times = times_us(functools.partial(run, x, weight, words), device)
+                median = statistics.median(times)
+                vmap_median = vmap_median or median  # vmap is the first
+                yield Row(str(task), str(dtype).removeprefix("torch."), name, median,
+                          statistics.median(abs(t - median) for t in times),
+                          2e-6 * task.P * task.B * task.O * task.I / median, vmap_median / median,
+                          float((result.double() - exact).abs().max()))
+
+
+def table(rows: list[Row]) -> str:
+    head = (f"{'task':<24}{'dtype':<10}{'implementation':<16}{'us':>10}{'MAD':>8}{'TFLOP/s':>9}{'x vmap':>8}"
+            f"{'error':>10}")
+    return "\n".join([head, *(
+        f"{r.task:<24}{r.dtype:<10}{r.implementation:<16}{r.median_us:>10.1f}{r.mad_us:>8.1f}{r.tflops:>9.2f}"
+        f"{r.times_vmap:>8.2f}{r.error:>10.1e}" for r in rows)])
+
+
+# ---- the whole
+
+
+def main(arguments: list[str] | None = None, *, device: str = "cuda", backends: tuple[str, ...] = BACKENDS,
+         tasks: tuple[Task, ...] = TASKS) -> int:
+    """`device`, `backends` and `tasks` are for the tests of this script, which have no GPU."""
+    parser = argparse.ArgumentParser(description="Check every operation on this machine's GPU, and time masked_linear.")
+    parser.add_argument("--results", type=Path, default=ROOT / "benchmarks/results", help="folder of the JSON file")
+    folder: Path = parser.parse_args(arguments).results
+    print(doctor(), flush=True)
+    if device == "cuda" and not torch.cuda.is_available():
+        print("\ngpu-check: there is no GPU here that torch can use.\n"
+              f"{triton.missing() or 'torch.cuda.is_available() is False'}.\n"
+              "Run it on a machine with an NVIDIA GPU; `make test` checks the GPU code as far as it goes without one.",
+              file=sys.stderr)
+        return 2
+    # float32 means float32: torch's convolutions would otherwise round their factors to 10 bits on a GPU.
+    torch.backends.cudnn.allow_tf32 = False
+    known, faults = facts(device), []
+    print("\n" + "\n".join(f"{name:<11}{value}" for name, value in known.items()))
+    if device == "cuda":
+        print(f"cuda       {cuda.missing() or 'compiled for ' + str(cuda.module().architectures())}")
+        if triton.missing():
+            faults.append(f"triton, which GPU tensors rely on: {triton.missing()}")
+    print("\nagainst float64, all samples:", flush=True)
+    checks, wrong = check_operations(device, backends)
+    faults += wrong
+    if device == "cuda" and not triton.missing():
+        faults += check_wide_offsets()
+        faults += check_choice(device)
+    rows: list[Row] = []
+    if not faults:
+        rows += timings(device, tasks, backends)
+    folder.mkdir(parents=True, exist_ok=True)
+    card = re.sub(r"[^a-z0-9]+", "-", known["card"].lower()).strip("-")
+    path = folder / f"gpu-{card}-{known['date']}.json"
+    versions = doctor().as_dict()
+    path.write_text(json.dumps({**known, "machine": versions, "checks": checks, "faults": faults,
+                                "rows": [asdict(row) for row in rows]}, indent=1) + "\n")
+    print(f"\nwritten: {path}")
+    if faults:
+        print(f"\ngpu-check: {len(faults)} faults; nothing is timed before they are mended", file=sys.stderr)
+        for fault in faults:
+            print(f"  {fault}", file=sys.stderr)
+        return 1
+    print(f"\nmasked_linear, shared input, {known['card']}, driver {known['driver']}, torch {torch.__version__}, "
+          f"commit {known['commit']}, {known['date']}\nmedian and MAD of 20 runs; error: largest, against float64\n")
+    print(table(rows))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

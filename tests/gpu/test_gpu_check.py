@@ -1,0 +1,99 @@
+"""scripts/gpu_check.py finds a wrong result, and writes down a right one; here on the CPU, with the same code."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from optprune_fast.ops.masked_linear import numba_impl
+from optprune_fast.runtime.errors import FallbackWarning
+
+SCRIPT = Path(__file__).parents[2] / "scripts/gpu_check.py"
+
+
+@pytest.fixture(scope="module")
+def gpu_check():
+    spec = importlib.util.spec_from_file_location("gpu_check", SCRIPT)
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["gpu_check"] = module  # where dataclasses look for the types of their fields
+    spec.loader.exec_module(module)
+    yield module
+    del sys.modules["gpu_check"]
+
+
+@pytest.fixture
+def run(gpu_check, tmp_path, monkeypatch):
+    """run(): the whole check on the CPU with a small task; exit code and the JSON that was written."""
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", torch.backends.cudnn.allow_tf32)  # main sets it
+
+    def check():
+        code = gpu_check.main(["--results", str(tmp_path)], device="cpu", backends=("numba", "torch"),
+                              tasks=(gpu_check.Task(5, 3, 7, 70),))
+        [path] = tmp_path.glob("gpu-*.json")
+        return code, json.loads(path.read_text())
+
+    return check
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")
+def test_without_a_gpu_it_says_so_and_exits_with_2():
+    done = subprocess.run([sys.executable, SCRIPT], capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert "gpu-check: there is no GPU here that torch can use" in done.stderr
+    assert "backends, fastest first" in done.stdout
+
+
+def test_a_machine_where_all_is_right_gets_a_table_last_and_a_file(run, capsys):
+    code, written = run()
+    assert code == 0
+    assert written["faults"] == []
+    assert {"card", "driver", "date", "commit", "command", "machine"} <= written.keys()
+    found = {(c["operation"], c["backend"], c["dtype"]): c for c in written["checks"]}
+    assert found["masked_linear", "numba", "float32"]["agreed"] > 40
+    assert found["masked_linear", "numba", "float16"]["declined"] > 40
+    rows = [(r["dtype"], r["implementation"]) for r in written["rows"]]
+    assert rows == [("float32", "torch vmap"), ("float32", "numba"), ("float32", "torch loop"),
+                    ("bfloat16", "torch vmap"), ("bfloat16", "torch loop")]
+    assert all(r["median_us"] > 0 and r["mad_us"] >= 0 and r["error"] < 0.2 for r in written["rows"])
+    *_, head, first, _, _, _, last = capsys.readouterr().out.splitlines()
+    assert head.split()[:3] == ["task", "dtype", "implementation"]
+    assert first.split()[:2] == ["P5-B3-O7-I70", "float32"]
+    assert last.split()[:4] == ["P5-B3-O7-I70", "bfloat16", "torch", "loop"]
+
+
+def test_one_wrong_weight_is_a_fault_and_nothing_is_timed(run, monkeypatch, capsys):
+    right = numba_impl.run
+
+    def wrong(x, weight, words):
+        out = right(x, weight, words)
+        if x.shape[-1] == 513:
+            out[..., -1] -= x[..., -1] * weight[-1, -1]  # as if the last column's bit were not looked at
+        return out
+
+    monkeypatch.setattr(numba_impl, "run", wrong)
+    code, written = run()
+    assert code == 1
+    assert [fault.split(": largest error")[0] for fault in written["faults"]] == [
+        "masked_linear numba float32 P3-B5-O7-I513-shared"]
+    assert written["rows"] == []
+    assert "1 faults; nothing is timed" in capsys.readouterr().err
+
+
+def test_a_wrong_result_gets_no_time(gpu_check, monkeypatch):
+    monkeypatch.setattr(numba_impl, "run", lambda x, weight, words: torch.zeros(5, 3, 7))
+    with pytest.raises(AssertionError, match="largest error"):
+        list(gpu_check.timings("cpu", (gpu_check.Task(5, 3, 7, 70),), ("numba",)))
+
+
+def test_falling_back_to_plain_torch_is_a_fault(gpu_check, monkeypatch):
+    monkeypatch.setattr(gpu_check.operation, "_warned", set())
+    with pytest.warns(FallbackWarning):
+        faults = gpu_check.check_choice("cpu")
+    assert [fault.split(" runs as torch")[0] for fault in faults] == [
+        "masked_linear torch.float16", "masked_linear torch.bfloat16"]

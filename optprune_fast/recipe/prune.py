@@ -9,9 +9,10 @@ from optprune_fast.engine.evaluator import Evaluator
 from optprune_fast.engine.objective import UserObjective
 from optprune_fast.masks.layout import MaskLayout
 from optprune_fast.recipe.result import Result, weights_digest
+from optprune_fast.runtime.dispatch import check_backend
 from optprune_fast.runtime.errors import message
 from optprune_fast.search import Strategy, strategy_named
-from optprune_fast.search.problem import Problem
+from optprune_fast.search.problem import Problem, check_shares
 from optprune_fast.search.run import Limits, run
 
 HELD_OUT = 0.1
@@ -56,7 +57,9 @@ def prune(model: nn.Module, data: Data, sparsity: float = 0.95, strategy: str | 
     searcher = strategy_named(strategy)
     layout = MaskLayout.of(model) if layout is None else layout
     layout.budget(sparsity)
-    share = SMALL if small is None else small
+    share, reach = SMALL if small is None else small, POOL if pool is None else pool
+    check_shares(share, reach)
+    check_backend(backend)
     batches = collect(data)
     if validation is None:
         calibration, held_out = split(batches, HELD_OUT, seed)
@@ -65,7 +68,7 @@ def prune(model: nn.Module, data: Data, sparsity: float = 0.95, strategy: str | 
         calibration, held_out, held_out_name = batches, collect(validation), "validation data of the caller"
     evaluator = Evaluator(model, calibration, objective, backend, layout=layout)
     judge = Evaluator(model, held_out, objective, backend, layout=layout)
-    problem = Problem.of(evaluator, sparsity, share, POOL if pool is None else pool, seed)
+    problem = Problem.of(evaluator, sparsity, share, reach, seed)
     if int(problem.open.count()) < problem.choices:
         raise ValueError(message("prune", "the core and the pool cannot fill the budget", "use a larger pool",
                                  budget=problem.budget, core=int(problem.core.count())))

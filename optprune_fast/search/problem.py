@@ -45,11 +45,7 @@ class Problem:
         small:  share of the kept weights that the search may choose, in [0, 1]; 0 is magnitude pruning
         pool:   fraction of all prunable weights beyond rank `k` to choose from, in [0, 1]; 1 is all of them
         """
-        if not 0 <= small <= 1:
-            raise ValueError(message("prune", "small must lie in [0, 1]: the share of the kept weights that the search "
-                                     "may choose", small=small))
-        if not 0 <= pool <= 1:
-            raise ValueError(message("prune", "pool must lie in [0, 1]: a fraction of all prunable weights", pool=pool))
+        check_shares(small, pool)
         layout, weights = evaluator.layout, evaluator.weights
         budget = layout.budget(sparsity)
         # More than there is beyond rank k cannot be asked for: pool=1 means everything.
@@ -72,3 +68,12 @@ class Problem:
     def fixed(self) -> bool:
         """Whether there is nothing to choose."""
         return self.choices == 0 or int(self.open.count()) == self.choices
+
+
+def check_shares(small: float, pool: float) -> None:
+    """Raise `ValueError` unless both shares lie in [0, 1]."""
+    if not 0 <= small <= 1:
+        raise ValueError(message("prune", "small must lie in [0, 1]: the share of the kept weights that the search "
+                                 "may choose", small=small))
+    if not 0 <= pool <= 1:
+        raise ValueError(message("prune", "pool must lie in [0, 1]: a fraction of all prunable weights", pool=pool))

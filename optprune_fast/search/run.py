@@ -56,7 +56,7 @@ def run(problem: Problem, strategy: Strategy, validation: Evaluator, limits: Lim
     kept; the magnitude mask is the first to be judged, so nothing worse is ever returned.
     """
     start = clock()
-    baseline = float(validation(problem.magnitude)[0])
+    baseline = float(_evaluate(problem.magnitude, validation)[0])
     outcome = Outcome(problem.magnitude, baseline, baseline)
     best = float("inf")
     strategy.start(problem)
@@ -91,7 +91,7 @@ def run(problem: Problem, strategy: Strategy, validation: Evaluator, limits: Lim
 
 
 def _judge(mask: PackedMasks, fitness: float, outcome: Outcome, validation: Evaluator, seconds: float) -> None:
-    judged = float(validation(mask)[0])
+    judged = float(_evaluate(mask, validation)[0])
     outcome.history.append({"evaluations": outcome.evaluations, "seconds": seconds, "fitness": fitness,
                             "validation": judged})
     if judged < outcome.validation:
@@ -122,6 +122,9 @@ def _mask(asked: Ask, number: int) -> PackedMasks:
 
 def _check(asked: Ask, problem: Problem, strategy: Strategy) -> None:
     """Every candidate keeps the budget and the core, or the strategy is at fault and named."""
+    if _size(asked) == 0:
+        raise ValueError(message(f"strategy {strategy.name!r}", "it must ask for at least one candidate",
+                                 "return None when nothing is left to try", asked=asked))
     masks = asked if isinstance(asked, PackedMasks) else swap(*asked)
     wrong = masks.count() != problem.budget
     if bool(wrong.any()):

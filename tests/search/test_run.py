@@ -1,0 +1,240 @@
+"""A run: exact limits, a fair judge, and a strategy that is held to its word."""
+
+import pytest
+import torch
+
+from optprune_fast.masks.operators import random_masks
+from optprune_fast.runtime.errors import EvaluationWarning
+from optprune_fast.search import STRATEGIES, strategy_named
+from optprune_fast.search.run import Limits, run
+from optprune_fast.search.strategy import Strategy
+
+
+class Tampered:
+    """An evaluator whose fitness passes through `change`; counts its calls and candidates."""
+
+    def __init__(self, inner, change=lambda fitness, calls: fitness):
+        self.inner, self.change = inner, change
+        self.layout, self.weights, self.gradients = inner.layout, inner.weights, inner.gradients
+        self.calls = self.candidates = 0
+
+    def __call__(self, masks):
+        return self._told(self.inner(masks))
+
+    def moves(self, parent, moves):
+        return self._told(self.inner.moves(parent, moves))
+
+    def _told(self, fitness):
+        self.calls += 1
+        fitness = self.change(fitness.clone(), self.calls)
+        self.candidates += len(fitness)
+        return fitness
+
+
+class Mine(Strategy):
+    """Asks `questions` one after the other, then is done."""
+
+    name = "mine"
+
+    def __init__(self, *questions):
+        self.questions, self.told = list(questions), []
+
+    def start(self, problem):
+        self.problem = problem
+
+    def ask(self):
+        if not self.questions:
+            return None
+        question = self.questions.pop(0)
+        return question(self.problem) if callable(question) else question
+
+    def tell(self, fitness):
+        self.told.append(fitness)
+
+
+def drawn(problem, number, **wishes):
+    wishes = {"core": problem.core, "within": problem.open, "budget": problem.budget, **wishes}
+    return random_masks(problem.layout, wishes.pop("budget"), list(range(number)), **wishes)
+
+
+# ---- limits
+
+
+@pytest.mark.parametrize("name", STRATEGIES)
+@pytest.mark.parametrize("evaluations", [1, 2, 95, 96, 97, 250])
+def test_the_limit_of_evaluations_is_met_exactly(problem_of, evaluator, validation, name, evaluations):
+    counted = Tampered(evaluator)
+    outcome = run(problem_of(evaluator=counted), strategy_named(name), validation, Limits(evaluations))
+    assert counted.candidates == outcome.evaluations == evaluations
+    assert outcome.stopped_by == "evaluations"
+
+
+def test_a_time_limit_ends_the_run_after_the_question_that_passes_it(problem_of, evaluator, validation):
+    now = [100.0]
+
+    def an_hour_passes(fitness, calls):
+        now[0] += 3600
+        return fitness
+
+    slow = Tampered(evaluator, an_hour_passes)
+    outcome = run(problem_of(evaluator=slow), strategy_named("genetic"), validation, Limits(seconds=2.5 * 3600),
+                  clock=lambda: now[0])
+    assert slow.calls == 3
+    assert outcome.stopped_by == "time"
+    assert outcome.seconds == 3 * 3600
+    assert [row["seconds"] for row in outcome.history][0] == 3600
+
+
+def test_whichever_limit_comes_first_ends_the_run(problem_of, validation):
+    assert run(problem_of(), strategy_named("swap"), validation, Limits(5, 1e6)).stopped_by == "evaluations"
+    outcome = run(problem_of(), strategy_named("swap"), validation, Limits(10**9, 1e-9))
+    assert (outcome.stopped_by, outcome.evaluations) == ("time", 0)
+    assert outcome.mask == problem_of().magnitude
+
+
+@pytest.mark.parametrize(("limits", "text"), [
+    ({"evaluations": 0}, "evaluations must be at least 1"),
+    ({"evaluations": -3}, "evaluations must be at least 1"),
+    ({"seconds": 0}, "time_limit must be more than 0 seconds"),
+    ({"seconds": float("nan")}, "time_limit must be more than 0 seconds"),
+    ({}, "a search needs an end"),
+])
+def test_limits_that_never_or_always_end_are_errors(limits, text):
+    with pytest.raises(ValueError, match=text):
+        Limits(**limits)
+
+
+# ---- what is returned
+
+
+@pytest.mark.parametrize("name", STRATEGIES)
+def test_the_result_is_the_best_on_validation_of_what_was_judged(problem_of, validation, name):
+    judged = Tampered(validation)
+    outcome = run(problem_of(small=1, pool=1), strategy_named(name), judged, Limits(400))
+    assert outcome.baseline == float(validation(problem_of().magnitude)[0])
+    assert outcome.validation == float(validation(outcome.mask)[0])
+    assert outcome.validation == min([outcome.baseline, *(row["validation"] for row in outcome.history)])
+    fitness = [row["fitness"] for row in outcome.history]
+    assert fitness == sorted(set(fitness), reverse=True)
+    assert judged.calls == 1 + len(outcome.history)
+
+
+def test_where_validation_says_that_all_is_worse_magnitude_comes_back(problem_of, validation):
+    def only_the_first_is_good(fitness, calls):
+        return fitness if calls == 1 else fitness + 100
+
+    outcome = run(problem_of(), strategy_named("swap"), Tampered(validation, only_the_first_is_good), Limits(200))
+    assert outcome.mask == problem_of().magnitude
+    assert outcome.validation == outcome.baseline
+    assert len(outcome.history) > 1
+
+
+def test_a_baseline_that_is_nan_does_not_hide_better_masks(problem_of, validation):
+    def nan_first(fitness, calls):
+        return fitness * float("nan") if calls == 1 else fitness
+
+    with pytest.warns(EvaluationWarning, match="NaN for 1 of 1 candidates"):
+        outcome = run(problem_of(), strategy_named("swap"), Tampered(validation, nan_first), Limits(100))
+    assert outcome.baseline == float("inf")
+    assert outcome.validation < 100
+
+
+@pytest.mark.parametrize("name", STRATEGIES)
+@pytest.mark.parametrize("call", [1, 2, 4])
+def test_an_interrupted_run_returns_what_it_had_found(problem_of, evaluator, validation, name, call):
+    def interrupted(fitness, calls):
+        if calls == call:
+            raise KeyboardInterrupt
+        return fitness
+
+    stopped = run(problem_of(evaluator=Tampered(evaluator, interrupted)), strategy_named(name), validation,
+                  Limits(10**6))
+    assert stopped.stopped_by == "interrupt"
+    if call == 1:
+        assert (stopped.evaluations, stopped.mask) == (0, problem_of().magnitude)
+        return
+    whole = run(problem_of(), strategy_named(name), validation, Limits(stopped.evaluations))
+    assert whole.stopped_by == "evaluations"
+    assert (stopped.mask, stopped.validation) == (whole.mask, whole.validation)
+
+
+# ---- NaN
+
+
+@pytest.mark.parametrize("name", STRATEGIES)
+def test_a_nan_counts_as_infinitely_bad_and_the_run_goes_on(problem_of, evaluator, validation, name):
+    def every_third_is_nan(fitness, calls):
+        fitness[1::3] = float("nan")
+        return fitness
+
+    told = []
+    strategy = strategy_named(name)
+    tell = strategy.tell
+    strategy.tell = lambda fitness: (told.append(fitness), tell(fitness))
+    with pytest.warns(EvaluationWarning, match=r"the objective gave NaN for \d+ of \d+ candidates"):
+        outcome = run(problem_of(evaluator=Tampered(evaluator, every_third_is_nan)), strategy, validation, Limits(500))
+    assert outcome.evaluations == 500
+    long = [fitness for fitness in told if len(fitness) > 1]
+    assert long
+    for fitness in long:
+        assert fitness[1::3].isinf().all()
+        assert not fitness.isnan().any()
+    assert outcome.history
+    assert all(row["fitness"] < 100 for row in outcome.history)
+
+
+# ---- strategies of one's own
+
+
+def test_a_strategy_may_ask_for_masks_then_for_moves_and_may_end(problem_of, evaluator, validation):
+    problem = problem_of()
+    drop = (problem.magnitude & problem.open).indices()[:3]
+    add = problem.pool.indices()[:3]
+    moves = torch.stack([drop, add], dim=1)
+    strategy = Mine(drawn(problem, 5), (problem.magnitude, moves))
+    outcome = run(problem, strategy, validation, Limits(100))
+    assert outcome.stopped_by == "strategy"
+    assert outcome.evaluations == 8
+    assert torch.equal(strategy.told[0], evaluator(drawn(problem, 5)))
+    assert torch.equal(strategy.told[1], evaluator.moves(problem.magnitude, moves))
+
+
+def test_a_question_that_the_limit_cuts_is_not_told(problem_of, validation):
+    strategy = Mine(lambda problem: drawn(problem, 5), lambda problem: drawn(problem, 5))
+    assert run(problem_of(), strategy, validation, Limits(7)).evaluations == 7
+    assert [len(fitness) for fitness in strategy.told] == [5]
+
+
+@pytest.mark.parametrize(("question", "text"), [
+    (lambda p: drawn(p, 2, budget=p.budget - 1), r"strategy 'mine': every candidate must keep exactly the budget\n"
+                                                 r"  budget  48\n  kept  \[47, 47\]"),
+    (lambda p: ~p.magnitude, "strategy 'mine': every candidate must keep exactly the budget"),
+    (lambda p: (p.magnitude, p.pool.indices()[:4].reshape(2, 2)), r"kept  \[50, 50\]"),
+    (lambda p: drawn(p, 2, core=None, within=~p.core), "strategy 'mine': every candidate must keep the core"),
+    (lambda p: (p.magnitude, torch.stack([p.core.indices()[:1], p.pool.indices()[:1]], dim=1)), "must keep the core"),
+    (lambda p: p.magnitude[:0], "strategy 'mine': .*at least one"),
+    (lambda p: (p.magnitude, torch.empty(0, 2, dtype=torch.int64)), "strategy 'mine': .*at least one"),
+])
+def test_a_strategy_that_breaks_the_rules_is_named(problem_of, evaluator, validation, question, text):
+    counted = Tampered(evaluator)
+    with pytest.raises(ValueError, match=text):
+        run(problem_of(evaluator=counted), Mine(question), validation, Limits(100))
+    assert counted.calls == 0
+
+
+# ---- the progress bar
+
+
+def test_the_progress_bar_is_silent_where_nobody_looks(problem_of, validation, capsys):
+    run(problem_of(), strategy_named("genetic"), validation, Limits(100))
+    run(problem_of(), strategy_named("genetic"), validation, Limits(100), progress=False)
+    assert capsys.readouterr() == ("", "")
+
+
+def test_the_progress_bar_shows_fitness_and_evaluations_when_asked_for(problem_of, validation, capsys):
+    run(problem_of(), strategy_named("genetic"), validation, Limits(100), progress=True)
+    out, shown = capsys.readouterr()
+    assert out == ""
+    assert "100/100 evaluations" in shown
+    assert "fitness" in shown
+    assert "magnitude" in shown

@@ -1,0 +1,129 @@
+"""Whatever a strategy asks for keeps the budget and the core; swap search never takes a step back."""
+
+import pytest
+import torch
+
+from optprune_fast.masks.operators import swap
+from optprune_fast.masks.packed import PackedMasks
+from optprune_fast.search import AUTO, STRATEGIES, strategy_named
+from optprune_fast.search.genetic import Genetic
+from optprune_fast.search.swaps import SwapSearch
+
+SMALL_ONES = {"genetic": lambda: Genetic(population=6, children=10), "swap": lambda: SwapSearch(pairs=12)}
+SHAPES = [(0.9, 0.5, 0.4), (0.9, 1, 1), (0.5, 0.1, 0.02), (0.98, 0.2, 0.01), (0.9, 0.05, 1)]
+
+
+def rounds(strategy, problem, number):
+    """(masks asked for, fitness told) of each round."""
+    strategy.start(problem)
+    for _ in range(number):
+        asked = strategy.ask()
+        if asked is None:
+            return
+        masks = asked if isinstance(asked, PackedMasks) else swap(*asked)
+        fitness = problem.evaluator(masks)
+        yield masks, fitness
+        strategy.tell(fitness)
+
+
+@pytest.mark.parametrize("name", STRATEGIES)
+@pytest.mark.parametrize(("sparsity", "small", "pool"), SHAPES)
+def test_every_candidate_keeps_budget_and_core_and_chooses_from_what_is_open(problem_of, name, sparsity, small, pool):
+    problem = problem_of(sparsity, small, pool)
+    seen = 0
+    for masks, _ in rounds(SMALL_ONES[name](), problem, 40):
+        assert masks.count().tolist() == [problem.budget] * len(masks)
+        assert not (problem.core.words & ~masks.words).any()
+        assert not (masks.words & ~(problem.core | problem.open).words).any()
+        assert not (masks.words & ~problem.layout.valid).any()
+        seen += len(masks)
+    assert seen > 40
+
+
+@pytest.mark.parametrize("name", STRATEGIES)
+def test_magnitude_is_the_first_candidate(problem_of, name):
+    problem = problem_of()
+    masks, _ = next(rounds(SMALL_ONES[name](), problem, 1))
+    assert masks[0] == problem.magnitude
+
+
+@pytest.mark.parametrize("name", STRATEGIES)
+@pytest.mark.parametrize("shares", [{"small": 0}, {"pool": 0}])
+def test_a_strategy_ends_where_nothing_is_to_choose(problem_of, name, shares):
+    problem = problem_of(**shares)
+    asked = [masks for masks, _ in rounds(strategy_named(name), problem, 9)]
+    assert len(asked) == 1
+    assert asked[0] == problem.magnitude
+
+
+@pytest.mark.parametrize("name", STRATEGIES)
+def test_the_best_fitness_asked_for_beats_magnitude(problem_of, name):
+    told = [fitness for _, fitness in rounds(SMALL_ONES[name](), problem_of(small=1, pool=1), 30)]
+    assert torch.cat(told).min() < 0.98 * told[0][0]
+
+
+def test_the_parent_of_swap_search_never_gets_worse_between_kicks(problem_of):
+    strategy, problem = SwapSearch(pairs=12), problem_of(0.95, small=0.5, pool=0.1)
+    loss, kicks, accepted = float("inf"), 0, 0
+    for _ in rounds(strategy, problem, 250):
+        if strategy.stage != "singles":
+            continue
+        # The loop body runs before `tell`, so this is the state after the round before.
+        assert strategy.loss == float(problem.evaluator(strategy.parent)[0])
+        if strategy.kicks == kicks:
+            assert strategy.loss <= loss
+            accepted += strategy.loss < loss
+        loss, kicks = strategy.loss, strategy.kicks
+    assert kicks >= 2
+    assert accepted >= 5
+
+
+def test_a_kick_starts_from_the_best_mask(problem_of):
+    strategy, problem = SwapSearch(pairs=12, kick=0.1), problem_of(0.95, small=0.5, pool=0.1)
+    best = float("inf")
+    for masks, fitness in rounds(strategy, problem, 250):
+        if strategy.stage == "parent" and strategy.kicks:
+            assert float(problem.evaluator(strategy.best)[0]) == strategy.best_loss == best
+            swaps = max(1, round(0.1 * problem.choices))
+            assert problem.budget - int(masks.overlap(strategy.best)) == swaps
+        else:
+            best = min(best, float(fitness.min()))
+    assert strategy.kicks >= 2
+
+
+def test_survivors_of_the_genetic_algorithm_are_the_best_so_far(problem_of):
+    strategy, problem = SMALL_ONES["genetic"](), problem_of()
+    told, checked = [], 0
+    for _, fitness in rounds(strategy, problem, 8):
+        if told:
+            assert torch.equal(strategy.fitness, torch.cat(told).sort().values[:6])
+            assert torch.equal(strategy.fitness, problem.evaluator(strategy.survivors))
+            checked += 1
+        told.append(fitness)
+    assert checked == 7
+
+
+@pytest.mark.parametrize("name", STRATEGIES)
+def test_a_seed_repeats_every_question_and_another_asks_others(problem_of, name):
+    def questions(seed):
+        problem = problem_of(0.95, small=0.5, pool=0.1, seed=seed)
+        return torch.cat([masks.words for masks, _ in rounds(SMALL_ONES[name](), problem, 120)])
+
+    first = questions(0)
+    assert torch.equal(first, questions(0))
+    other = questions(1)
+    assert first.shape != other.shape or not torch.equal(first, other)
+
+
+def test_strategies_are_found_by_name():
+    for name, kind in STRATEGIES.items():
+        assert type(strategy_named(name)) is kind
+        assert strategy_named(name).name == name
+    assert type(strategy_named("auto")) is STRATEGIES[AUTO]
+    own = Genetic(population=3)
+    assert strategy_named(own) is own
+
+
+def test_an_unknown_strategy_is_an_error_that_lists_the_known():
+    with pytest.raises(ValueError, match=r"one of auto, genetic, swap, or a Strategy of your own\n  strategy  'tabu'"):
+        strategy_named("tabu")

@@ -2,6 +2,7 @@
 #
 #   make demo         prune a small digits network three ways and compare: runs/demo
 #   make test         native build, ruff, mypy, all tests, doctests
+#   make bench        the strategies and their defaults compared on the digits: a Markdown table, a quarter of an hour
 #   make installs     build and install the package in every supported way, with and without compilers
 #   make sanitizers   the kernel tests on kernels built with address and undefined-behaviour sanitizers
 #   make gpu-check    for a machine with a GPU and no network: uses its own Python, not .venv
@@ -20,7 +21,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constr
 NATIVE := CMakeLists.txt $(shell find cmake csrc -type f)
 PYTHON_FILES := optprune_fast tests examples scripts benchmarks
 
-.PHONY: demo test tests doctests lint installs installs-cheap sanitizers gpu-check doctor clean install
+.PHONY: demo test tests doctests lint bench installs installs-cheap sanitizers gpu-check doctor clean install
 .DEFAULT_GOAL := test
 
 install: $(VENV)/installed
@@ -54,6 +55,9 @@ tests: install doctests
 
 doctests: install
 	$(BIN)/pytest -q --doctest-modules optprune_fast
+
+bench: install
+	$(BIN)/python benchmarks/search/defaults.py
 
 installs: install
 	$(BIN)/python scripts/check_installs.py

@@ -11,7 +11,7 @@ from optprune_fast.masks.layout import MaskLayout
 from optprune_fast.recipe.result import Result, weights_digest
 from optprune_fast.runtime.dispatch import check_backend
 from optprune_fast.runtime.errors import message
-from optprune_fast.search import Strategy, strategy_named
+from optprune_fast.search import AUTO_WITHOUT_GRADIENTS, Strategy, strategy_named
 from optprune_fast.search.problem import Problem, check_shares
 from optprune_fast.search.run import Limits, run
 
@@ -68,6 +68,8 @@ def prune(model: nn.Module, data: Data, sparsity: float = 0.95, strategy: str | 
         calibration, held_out, held_out_name = batches, collect(validation), "validation data of the caller"
     evaluator = Evaluator(model, calibration, objective, backend, layout=layout)
     judge = Evaluator(model, held_out, objective, backend, layout=layout)
+    if strategy == "auto" and evaluator.objective.whole is not None:
+        searcher = strategy_named(AUTO_WITHOUT_GRADIENTS)
     problem = Problem.of(evaluator, sparsity, share, reach, seed)
     if int(problem.open.count()) < problem.choices:
         raise ValueError(message("prune", "the core and the pool cannot fill the budget", "use a larger pool",

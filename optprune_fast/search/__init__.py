@@ -9,6 +9,7 @@ from optprune_fast.search.swaps import SwapSearch
 
 STRATEGIES: dict[str, type[Strategy]] = {"genetic": Genetic, "swap": SwapSearch}
 AUTO = "swap"  # the best measured one: docs/RESULTS.md, strategies
+AUTO_WITHOUT_GRADIENTS = "genetic"  # where an objective gives one number for all samples
 
 
 def strategy_named(strategy: str | Strategy) -> Strategy:

@@ -131,7 +131,8 @@ def _check(asked: Ask, problem: Problem, strategy: Strategy) -> None:
         raise ValueError(message(f"strategy {strategy.name!r}", "every candidate must keep exactly the budget",
                                  budget=problem.budget, kept=masks.count()[wrong].tolist()[:8]))
     if bool((masks.words & problem.core.words != problem.core.words).any()):
-        raise ValueError(message(f"strategy {strategy.name!r}", "every candidate must keep the core", core=problem.core))
+        raise ValueError(message(f"strategy {strategy.name!r}", "every candidate must keep the core",
+                                 core=problem.core))
 
 
 def _evaluate(asked: Ask, evaluator: Evaluator) -> Tensor:

@@ -10,7 +10,6 @@ import torch
 from torch import Tensor
 
 from optprune_fast.masks.operators import candidate_seeds, mutate, swap
-from optprune_fast.masks.packed import PackedMasks
 from optprune_fast.search.problem import Problem
 from optprune_fast.search.strategy import Ask, Strategy
 

@@ -82,7 +82,7 @@ def test_a_time_limit_ends_the_run_after_the_question_that_passes_it(problem_of,
     assert slow.calls == 3
     assert outcome.stopped_by == "time"
     assert outcome.seconds == 3 * 3600
-    assert [row["seconds"] for row in outcome.history][0] == 3600
+    assert outcome.history[0]["seconds"] == 3600
 
 
 def test_whichever_limit_comes_first_ends_the_run(problem_of, validation):

@@ -1,0 +1,56 @@
+"""Every public name that docs/DESIGN.md fixes is there; what is not built yet says so."""
+
+import dataclasses
+import inspect
+
+import pytest
+
+import optprune_fast as opf
+
+NOW = ("Evaluator", "MaskLayout", "PackedMasks", "Result", "doctor", "from_torch_prune", "magnitude", "prune",
+       "random_masks", "topk_threshold")
+COMING = {"export": "sparse formats", "load": "sparse formats", "convert": "sparse modules", "sweep": "trade-off"}
+MEMBERS = {
+    "MaskLayout": ("of", "n", "budget"),
+    "PackedMasks": ("from_dense", "to_dense", "words", "count", "to", "cat", "__getitem__", "__len__"),
+    "Evaluator": ("__call__", "outputs", "metrics", "moves", "accept", "gradients", "refresh", "explain"),
+    "Result": ("save", "load", "apply_to", "as_torch_prune", "kept_small"),
+}
+ARGUMENTS = {
+    "prune": ("model", "data", "sparsity", "strategy", "small", "pool", "validation", "evaluations", "time_limit",
+              "seed"),
+    "magnitude": ("model", "sparsity", "scope", "pool"),
+    "topk_threshold": ("tensors", "k", "pool", "out"),
+    "Evaluator": ("model", "data", "objective", "backend"),
+}
+
+
+def test_the_public_names_are_these_and_no_others():
+    assert sorted(opf.__all__) == sorted((*NOW, *COMING, "__version__"))
+    assert all(hasattr(opf, name) for name in opf.__all__)
+
+
+@pytest.mark.parametrize("name", NOW)
+def test_a_public_name_explains_itself(name):
+    assert inspect.getdoc(getattr(opf, name))
+
+
+@pytest.mark.parametrize(("owner", "member"), [(owner, member) for owner in MEMBERS for member in MEMBERS[owner]])
+def test_a_class_has_the_members_of_the_design(owner, member):
+    assert hasattr(getattr(opf, owner), member)
+
+
+def test_a_result_has_the_fields_of_the_design():
+    fields = {field.name for field in dataclasses.fields(opf.Result)}
+    assert {"mask", "fitness", "baseline", "history", "core"} <= fields
+
+
+@pytest.mark.parametrize("name", ARGUMENTS)
+def test_arguments_have_the_names_and_the_order_of_the_design(name):
+    assert tuple(inspect.signature(getattr(opf, name)).parameters)[: len(ARGUMENTS[name])] == ARGUMENTS[name]
+
+
+@pytest.mark.parametrize("name", COMING)
+def test_what_is_not_built_yet_says_what_is_coming(name):
+    with pytest.raises(NotImplementedError, match=rf"{name} is not built yet: {COMING[name]}.* today"):
+        getattr(opf, name)("anything", at="all")

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from tqdm import tqdm
+from tqdm import tqdm  # type: ignore[import-untyped]
 
 from optprune_fast.cli.experiment import FREE, QUICK, Plan, as_dicts, folder, network, run
 from optprune_fast.cli.loading import load_data

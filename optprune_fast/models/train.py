@@ -42,7 +42,7 @@ def train(
     model.train()
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         torch.manual_seed(seed)
-        progress = tqdm(range(epochs), desc=f"train {type(model).__name__}", unit="epoch", disable=None)
+        progress = tqdm(range(epochs), desc=f"train {type(model).__name__}", unit="epoch", disable=None, leave=False)
         for _ in progress:
             rows = torch.randperm(len(inputs), generator=order)[: steps * batch_size].view(steps, batch_size)
             for batch in rows.to(inputs.device):

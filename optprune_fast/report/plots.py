@@ -73,7 +73,8 @@ def _accuracy(axes: Any, cells: Mapping[tuple[float, str], Cell]) -> None:
              title=f"mean and standard deviation over {runs} seed{'s' if runs > 1 else ''}")
     axes.set_xticks(range(len(rates)), [f"{100 * rate:g} %" for rate in rates])
     axes.grid(axis="y", alpha=0.3)
-    axes.legend(fontsize="small", loc="lower left")
+    # Below: inside it would hide curves, wherever they fall.
+    axes.legend(fontsize="small", ncols=3, loc="upper center", bbox_to_anchor=(0.5, -0.13))
 
 
 def _histogram(axes: Any, weights: Weights) -> None:

@@ -76,7 +76,9 @@ class Evaluator:
             raise ValueError(message("Evaluator.outputs", "samples give outputs of different shapes",
                                      "evaluate batches of one shape", shapes=sorted(map(list, shapes))))
         parts = [torch.cat([out for out, _, _ in self._passes(part)], dim=1) for part, _ in self._candidates(masks)]
-        return torch.cat(parts) if parts else self._forward(masks, self._example())
+        if not parts:  # torch.vmap over no candidates cannot tell sizes, but the dense network can
+            return self._dense(self._example()).new_empty(0, self.samples, *shapes.pop())
+        return torch.cat(parts)
 
     def metrics(self, masks: PackedMasks) -> dict[str, Tensor]:
         """{"loss": [P], …}: the objective as "loss"; with class targets also "accuracy" (a fraction) and

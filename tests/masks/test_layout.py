@@ -43,7 +43,8 @@ def test_convolutions_are_rows_of_one_filter_each():
     assert (one.rows, one.columns, one.row_words) == (2, 7 * 5, 1)
 
 
-@pytest.mark.parametrize(("columns", "words"), [(0, 0), (1, 1), (63, 1), (64, 1), (65, 2), (127, 2), (511, 8), (513, 9)])
+@pytest.mark.parametrize(("columns", "words"), [(0, 0), (1, 1), (63, 1), (64, 1), (65, 2), (127, 2), (511, 8),
+                                                  (513, 9)])
 def test_each_row_starts_on_a_word(columns: int, words: int):
     layout = MaskLayout.from_shapes({"a": (3, columns), "b": (2, 2)})
     assert 3 * words + 2 == layout.W

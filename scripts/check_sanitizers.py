@@ -27,7 +27,8 @@ spec = importlib.util.spec_from_file_location(name, sys.argv[1])
 sys.modules[name] = module = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(module)
 import pytest
-sys.exit(pytest.main(["-q", "-p", "no:cacheprovider", *sys.argv[2:]]))
+# -s: a sanitizer ends the process, and what pytest has caught by then is lost
+sys.exit(pytest.main(["-q", "-s", "-p", "no:cacheprovider", *sys.argv[2:]]))
 """
 
 

@@ -75,6 +75,17 @@ def run(plan: Plan, data: Dataset, out: Path, step: Callable[[str], None]) -> tu
 
     Returns the rows, and the weights of one network for the histogram.
     """
+    threads = torch.get_num_threads()
+    # Matrices this small are not worth sharing: threads that wait for one another tripled the time. Training, unlike
+    # the search, rounds differently on another number of threads, so this also makes the table repeat.
+    torch.set_num_threads(1)
+    try:
+        return _run(plan, data, out, step)
+    finally:
+        torch.set_num_threads(threads)
+
+
+def _run(plan: Plan, data: Dataset, out: Path, step: Callable[[str], None]) -> tuple[list[Row], Weights]:
     rows: list[Row] = []
     shown: Weights | None = None
     for seed in range(plan.seeds):

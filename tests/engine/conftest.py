@@ -36,10 +36,10 @@ class Case:
 
     def loop(self, masks: PackedMasks, dtype: torch.dtype = torch.float64) -> Tensor:
         """[P, B, …]: one `functional_call` a candidate, with weight * mask in `dtype`."""
-        return plain_loop(self.model, masks, self.inputs, dtype=dtype)
+        return _plain_loop(self.model, masks, self.inputs, dtype=dtype)
 
 
-def plain_loop(model: nn.Module, masks: PackedMasks, *args: Tensor, dtype: torch.dtype = torch.float64) -> Tensor:
+def _plain_loop(model: nn.Module, masks: PackedMasks, *args: Tensor, dtype: torch.dtype = torch.float64) -> Tensor:
     def cast(tensor: Tensor) -> Tensor:
         return tensor.to(dtype) if tensor.is_floating_point() else tensor
 
@@ -75,14 +75,14 @@ def make_case(name: str, B: int = 5) -> Case:
     return Case(net, inputs, torch.randint(classes, (B,)))
 
 
-def kinds() -> list[tuple[str, str]]:
+def _kinds() -> list[tuple[str, str]]:
     """(backend, instruction set) of what this machine has for both masked operations on a CPU."""
     able = [b for b in ("torch", "numba", "native") if all(op.operation.missing(b) is None
                                                            for op in (masked_linear, masked_conv2d))]
     return [(b, isa) for b in able for isa in (native.isas() if b == "native" else ("",))]
 
 
-@pytest.fixture(params=kinds(), ids=lambda kind: ".".join(filter(None, kind)))
+@pytest.fixture(params=_kinds(), ids=lambda kind: ".".join(filter(None, kind)))
 def backend(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """Each backend in turn, the native one under each instruction set."""
     name, isa = request.param
@@ -99,3 +99,18 @@ def case(request: pytest.FixtureRequest) -> Case:
 @pytest.fixture
 def mlp() -> Case:
     return make_case("mlp", B=11)
+
+
+@pytest.fixture
+def network() -> Callable[[str], Case]:
+    return make_case
+
+
+@pytest.fixture
+def plain_loop() -> Callable[..., Tensor]:
+    return _plain_loop
+
+
+@pytest.fixture
+def kinds() -> list[tuple[str, str]]:
+    return _kinds()

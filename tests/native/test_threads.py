@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
+import subprocess
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -74,3 +76,21 @@ def test_several_python_threads_call_at_once(forced):
         for _ in range(10):
             together = list(pool.map(lambda seed: RUN(*call(seed)), range(4)))
             assert all(torch.equal(a, b) for a, b in zip(together, alone, strict=True))
+
+
+def test_the_pool_has_no_race(root, tmp_path):
+    compiler = shutil.which("g++")
+    if compiler is None:
+        pytest.skip("g++ is not installed")
+    program = tmp_path / "pool_stress"
+    build = subprocess.run(
+        [compiler, "-std=c++17", "-O1", "-g", "-fsanitize=thread", "-pthread", f"-I{root / 'csrc'}",
+         root / "tests/native/pool_stress.cpp", root / "csrc/common/thread_pool.cpp", "-o", program],
+        capture_output=True, text=True, check=False)
+    if "tsan" in build.stderr:
+        pytest.skip(f"g++ has no thread sanitizer: {build.stderr.strip().splitlines()[-1]}")
+    assert build.returncode == 0, build.stderr
+    run = subprocess.run([program], capture_output=True, text=True, check=False, timeout=PATIENCE_S)
+    if "unexpected memory mapping" in run.stderr:
+        pytest.skip("the thread sanitizer cannot work with the address layout of this kernel")
+    assert run.returncode == 0, run.stdout + run.stderr

@@ -1,5 +1,6 @@
 // Callers from several threads, jobs inside jobs, exceptions: built with -fsanitize=thread by test_threads.py.
 #include <atomic>
+#include <chrono>
 #include <cstdint>
 #include <cstdio>
 #include <stdexcept>
@@ -25,6 +26,7 @@ void sum_in_slots(std::int64_t tasks, std::int64_t threads) {
     std::vector<std::int64_t> sums(static_cast<std::size_t>(threads));
     optprune::parallel_for(tasks, threads, [&](std::int64_t task, std::int64_t slot) {
         sums[static_cast<std::size_t>(slot)] += task + 1;
+        if (task % 8 == 0) std::this_thread::sleep_for(std::chrono::microseconds(100));  // let the others come in
     });
     std::int64_t total = 0;
     for (std::int64_t sum : sums) total += sum;

@@ -148,8 +148,9 @@ class Judge:
     def row(self, method: str, mask: PackedMasks, large: PackedMasks, sparsity: float, seed: int, seconds: float,
             small: float | None) -> Row:
         kept = int(mask.count())
-        accuracy = float(self.evaluator.metrics(mask)["accuracy"])
-        return Row(sparsity, seed, method, kept, kept - int(mask.overlap(large)), accuracy, seconds, small)
+        right = round(float(self.evaluator.metrics(mask)["accuracy"]) * self.evaluator.samples)
+        return Row(sparsity, seed, method, kept, kept - int(mask.overlap(large)), right / self.evaluator.samples,
+                   seconds, small)
 
 
 def as_dicts(rows: list[Row]) -> list[dict[str, Any]]:

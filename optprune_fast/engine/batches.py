@@ -114,7 +114,7 @@ def _is_pair(data: Data) -> bool:
     """`(inputs, targets)` rather than two batches: the second is a tensor of as many samples, or None."""
     if not isinstance(data, (tuple, list)) or len(data) != 2:
         return False
-    return data[1] is None or isinstance(data[1], Tensor) and not isinstance(data[0], (str, bytes))
+    return data[1] is None or (isinstance(data[1], Tensor) and not isinstance(data[0], (str, bytes)))
 
 
 def _batch(item: Any) -> Batch:

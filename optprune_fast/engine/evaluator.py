@@ -8,7 +8,8 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor, nn
 
-from optprune_fast.engine import gradients, objective as objectives
+from optprune_fast.engine import gradients
+from optprune_fast.engine import objective as objectives
 from optprune_fast.engine.batches import Batch, Data, collect
 from optprune_fast.engine.chunks import ChunkPlan, sample_bytes
 from optprune_fast.engine.explain import explanation

@@ -79,7 +79,7 @@ def named_or_own(objective: str | UserObjective, outputs: Tensor, targets: Tenso
     if isinstance(result, Tensor) and result.dim() > 0 and result.shape[0] == outputs.shape[0]:
         return Objective(name, lambda outputs, targets, dense: torch.stack(
             [_mean_rest(objective(candidate, targets).unsqueeze(0)).squeeze(0) for candidate in outputs]))
-    if isinstance(result, (float, int)) or isinstance(result, Tensor) and result.numel() == 1:
+    if isinstance(result, (float, int)) or (isinstance(result, Tensor) and result.numel() == 1):
         return Objective(name, lambda outputs, targets, dense: outputs, whole=objective)
     raise ValueError(message("Evaluator", "a callable objective must give one number a sample, or one number for all",
                              objective=name, result=result))

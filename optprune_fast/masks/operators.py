@@ -47,6 +47,7 @@ def random_masks(layout: MaskLayout, budget: int, seeds: Tensor | Sequence[int],
     """
     device = next((m.device for m in (core, within) if m is not None), torch.device("cpu"))
     seeds = _seed_tensor(seeds, device)
+    _require_same_layout("random_masks", layout, core=core, within=within)
     free = (PackedMasks.full(layout, device) if within is None else within).words
     fixed = torch.zeros_like(free) if core is None else core.words
     free = free & ~fixed
@@ -102,6 +103,7 @@ def mutate(masks: PackedMasks, swaps: Tensor | int, seeds: Tensor | Sequence[int
     (tensor([40]), tensor([37]))
     """
     seeds = _seed_tensor(seeds, masks.device)
+    _require_same_layout("mutate", masks.layout, core=core, within=within)
     held = masks.words if core is None else masks.words & ~core.words
     open_ = (~masks).words if within is None else (~masks).words & within.words
     possible = torch.minimum(popcount(held).sum(1), popcount(open_).sum(1))
@@ -149,6 +151,13 @@ def check_moves(mask: PackedMasks, moves: Tensor) -> None:
     if bool(((ordered[:, 1:] == ordered[:, :-1]) & (ordered[:, 1:] >= 0)).any()):
         raise ValueError(message("moves", "a move may name a weight once only: a second flip would undo the first",
                                  moves=moves))
+
+
+def _require_same_layout(where: str, layout: MaskLayout, **masks: PackedMasks | None) -> None:
+    """Words of another layout may well be as many, and would mean other weights."""
+    for name, mask in masks.items():
+        if mask is not None and mask.layout != layout:
+            raise ValueError(message(where, f"{name} is a mask of another layout", mask=mask, n=layout.n))
 
 
 def _seed_tensor(seeds: Tensor | Sequence[int], device: torch.device) -> Tensor:

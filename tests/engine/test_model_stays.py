@@ -1,4 +1,4 @@
-"""The model is never changed, its weights are a snapshot, and models that vmap cannot run are evaluated all the same."""
+"""The model is never changed, its weights are a snapshot, and what vmap cannot run is evaluated all the same."""
 
 from __future__ import annotations
 

@@ -49,8 +49,7 @@ def by_autograd(case, mask, dtype: torch.dtype) -> dict[str, tuple[Tensor, Tenso
     squares = [torch.zeros_like(g) for g in mean]
     for i in range(len(case.targets)):
         each = torch.autograd.grad(loss_of(case, weights, slice(i, i + 1), dtype), list(weights.values()))
-        for total, g in zip(squares, each, strict=True):
-            total += g.square() / len(case.targets)
+        squares = [total + g.square() / len(case.targets) for total, g in zip(squares, each, strict=True)]
     return {name: (g, f) for name, g, f in zip(weights, mean, squares, strict=True)}
 
 

@@ -71,6 +71,15 @@ def test_random_masks_choose_every_weight_about_equally_often():
     assert float((share - 0.5).abs().max()) < 0.13  # five standard deviations of a coin thrown 400 times
 
 
+@pytest.mark.parametrize("argument", ["core", "within"])
+def test_a_core_or_pool_of_another_layout_is_an_error_even_if_its_words_are_as_many(argument: str):
+    other = PackedMasks.full(MaskLayout.from_shapes({"w": (1, 64 * LAYOUT.W)}))
+    with pytest.raises(ValueError, match=f"random_masks: {argument} is a mask of another layout"):
+        random_masks(LAYOUT, 100, [1], **{argument: other})
+    with pytest.raises(ValueError, match=f"mutate: {argument} is a mask of another layout"):
+        mutate(some(100, 1), 3, [1], **{argument: other})
+
+
 # ---- crossover
 
 

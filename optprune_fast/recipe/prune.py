@@ -11,9 +11,10 @@ from optprune_fast.masks.layout import MaskLayout
 from optprune_fast.recipe.result import Result, weights_digest
 from optprune_fast.runtime.dispatch import check_backend
 from optprune_fast.runtime.errors import message
-from optprune_fast.search import AUTO_WITHOUT_GRADIENTS, Strategy, strategy_named
+from optprune_fast.search import AUTO_WITHOUT_GRADIENTS, strategy_named
 from optprune_fast.search.problem import Problem, check_shares
 from optprune_fast.search.run import Limits, run
+from optprune_fast.search.strategy import Strategy
 
 HELD_OUT = 0.1
 TIME_LIMIT = 60.0

@@ -87,8 +87,8 @@ class Result:
         try:
             layout = MaskLayout.from_json(metadata["layout"])
             plain: dict[str, Any] = json.loads(metadata["result"])
-            masks = {name: PackedMasks(layout, tensors[name]) for name in _MASKS}
-            result = Result(**masks, **plain)
+            mask, core, magnitude = (PackedMasks(layout, tensors[name]) for name in _MASKS)
+            result = Result(mask, core, magnitude, **plain)
         except (KeyError, TypeError, ValueError) as problem:
             raise IntegrityError(message("Result.load", f"the file does not hold a result: {problem}",
                                          path=str(path))) from problem

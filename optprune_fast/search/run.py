@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
-from tqdm import tqdm
+from tqdm import tqdm  # type: ignore[import-untyped]
 
 from optprune_fast.engine.evaluator import Evaluator
 from optprune_fast.masks.operators import swap
@@ -145,7 +145,7 @@ def _evaluate(asked: Ask, evaluator: Evaluator) -> Tensor:
     return fitness
 
 
-def _bar(limits: Limits, progress: bool | None) -> tqdm:  # type: ignore[type-arg]
+def _bar(limits: Limits, progress: bool | None) -> tqdm:
     total = limits.evaluations if limits.evaluations is not None else limits.seconds
     shape = "{desc} {bar} {n:.0f}/{total:.0f}" + (" evaluations" if limits.evaluations is not None else " s")
     # disable=None is silent when the output is not a terminal.
@@ -153,6 +153,6 @@ def _bar(limits: Limits, progress: bool | None) -> tqdm:  # type: ignore[type-ar
                 disable=None if progress is None else not progress)
 
 
-def _advance(bar: tqdm, limits: Limits, outcome: Outcome, best: float, seconds: float) -> None:  # type: ignore[type-arg]
+def _advance(bar: tqdm, limits: Limits, outcome: Outcome, best: float, seconds: float) -> None:
     bar.n = outcome.evaluations if limits.evaluations is not None else min(seconds, bar.total)
     bar.set_postfix_str(f"fitness {best:.4f}, validation {outcome.validation:.4f} (magnitude {outcome.baseline:.4f})")

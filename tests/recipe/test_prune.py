@@ -1,4 +1,4 @@
-"""`prune` selects on data of its own, leaves everything as it was, and repeats bit for bit."""
+"""`prune` selects on data of its own and leaves everything as it was."""
 
 import copy
 
@@ -12,7 +12,6 @@ from optprune_fast.masks.magnitude import magnitude
 from optprune_fast.masks.operators import candidate_seeds, random_masks
 from optprune_fast.models import MLP
 from optprune_fast.recipe.prune import prune
-from optprune_fast.runtime import native
 from optprune_fast.search import STRATEGIES
 from optprune_fast.search.strategy import Strategy
 
@@ -143,47 +142,6 @@ def test_an_objective_with_one_number_for_all_samples_needs_no_gradients(network
     assert prune(network, samples, 0.9, objective=worst, evaluations=100).strategy == "genetic"
     with pytest.raises(ValueError, match=r"the objective must give one number a sample\n  objective  'worst'"):
         prune(network, samples, 0.9, "swap", objective=worst, evaluations=100)
-
-
-# ---- bit for bit
-
-
-def run_of(network, samples, strategy, seed=0, **options):
-    result = prune(network, samples, 0.9, strategy, small=0.5, evaluations=300, seed=seed, **options)
-    history = [{name: value for name, value in row.items() if name != "seconds"} for row in result.history]
-    return result.mask, result.fitness, result.baseline, history
-
-
-@pytest.mark.parametrize("strategy", STRATEGIES)
-def test_a_seed_gives_the_same_bits_on_one_thread_and_on_two(network, samples, strategy):
-    threads = torch.get_num_threads()
-    try:
-        torch.set_num_threads(1)
-        one = run_of(network, samples, strategy)
-        torch.set_num_threads(2)
-        assert run_of(network, samples, strategy) == one
-    finally:
-        torch.set_num_threads(threads)
-
-
-@pytest.mark.skipif(len(native.isas()) < 2, reason="the compiled module is missing or has one instruction set here")
-@pytest.mark.parametrize("strategy", STRATEGIES)
-def test_a_seed_gives_the_same_bits_on_every_instruction_set(network, samples, strategy, monkeypatch):
-    runs = {}
-    for isa in native.isas():
-        monkeypatch.setenv("OPTPRUNE_ISA", isa)
-        runs[isa] = run_of(network, samples, strategy, backend="native")
-    assert all(run == runs["scalar"] for run in runs.values())
-
-
-@pytest.mark.parametrize("strategy", STRATEGIES)
-def test_another_seed_finds_another_mask(network, samples, strategy):
-    first, second = (run_of(network, samples, strategy, seed, validation=samples) for seed in (0, 1))
-    assert first[2] == second[2]
-    if strategy == "genetic":  # swap search draws nothing before its first kick
-        assert first[0] != second[0]
-    held_out = run_of(network, samples, strategy, 0), run_of(network, samples, strategy, 1)
-    assert held_out[0][2] != held_out[1][2]
 
 
 # ---- what it is for

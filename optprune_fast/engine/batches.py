@@ -35,7 +35,9 @@ class Batch:
         return Batch(tuple(self._pick(value, index) for value in self.args), chosen, targets, size)
 
     def to(self, device: torch.device) -> Batch:
-        move = lambda value: value.to(device) if isinstance(value, Tensor) else value  # noqa: E731
+        def move(value: Any) -> Any:
+            return value.to(device) if isinstance(value, Tensor) else value
+
         targets = None if self.targets is None else self.targets.to(device)
         return Batch(tuple(map(move, self.args)), {k: move(v) for k, v in self.kwargs.items()}, targets, self.size)
 
@@ -89,7 +91,9 @@ def split(batches: list[Batch], fraction: float, seed: int) -> tuple[list[Batch]
                                  "pass validation= data of its own", samples=total))
     is_held = torch.zeros(total, dtype=torch.bool)
     is_held[torch.randperm(total, generator=torch.Generator().manual_seed(seed))[:held]] = True
-    rest, out, start = [], [], 0
+    rest: list[Batch] = []
+    out: list[Batch] = []
+    start = 0
     for batch in batches:
         mine = is_held[start:start + batch.size]
         start += batch.size

@@ -41,7 +41,9 @@ class ChunkPlan:
 class _LargestOutput(TorchDispatchMode):
     """Watches a forward pass for the largest tensor that an operation makes."""
 
-    bytes = 0
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.bytes = 0
 
     def __torch_dispatch__(self, func: Callable[..., Any], types: Any, args: Any = (), kwargs: Any = None) -> Any:
         out = func(*args, **(kwargs or {}))
@@ -54,4 +56,5 @@ def sample_bytes(forward: Callable[[], Tensor], samples: int) -> int:
     """Bytes that one sample keeps alive during `forward`, which runs `samples` of them through the dense network."""
     with torch.no_grad(), _LargestOutput() as seen:
         forward()
-    return LIVE_TENSORS * -(-seen.bytes // samples)
+    largest: int = seen.bytes
+    return LIVE_TENSORS * -(-largest // samples)

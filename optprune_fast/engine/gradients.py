@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -56,10 +56,25 @@ def _per_sample(forward: MaskedForward, objective: Objective, effective: dict[st
         return value.unsqueeze(1) if batch._per_sample(value) else value
 
     sample = (batch.args, batch.kwargs, batch.targets, dense)
+    if forward.way == "loop":
+        return _one_by_one(loss, effective, batch, dense)
     per_sample = vmap(grad(loss), in_dims=(None, tree_map(axis, sample, is_leaf=lambda v: v is None)),
                       randomness="different")
     out: dict[str, Tensor] = per_sample(effective, tree_map(alone, sample, is_leaf=lambda v: v is None))
     return out
+
+
+def _one_by_one(loss: Callable[[dict[str, Tensor], tuple[Any, ...]], Tensor], effective: dict[str, Tensor],
+                batch: Batch, dense: Tensor | None) -> dict[str, Tensor]:
+    """The same where `vmap` cannot go: a backward pass a sample."""
+    leaves = {name: weight.detach().requires_grad_() for name, weight in effective.items()}
+    grads = []
+    for i in range(batch.size):
+        one, at = batch.pick(slice(i, i + 1)), slice(i, i + 1)
+        with torch.enable_grad():
+            value = loss(leaves, (one.args, one.kwargs, one.targets, None if dense is None else dense[at]))
+        grads.append(torch.autograd.grad(value, list(leaves.values()), materialize_grads=True))
+    return {name: torch.stack(each) for name, each in zip(leaves, zip(*grads, strict=True), strict=True)}
 
 
 @contextmanager

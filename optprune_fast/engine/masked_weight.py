@@ -53,7 +53,7 @@ class MaskedWeight(Tensor):
     def __torch_function__(cls, func: Callable[..., Any], types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
         if func in _METADATA:
-            return super().__torch_function__(func, types, args, kwargs)
+            return super().__torch_function__(func, types, args, kwargs)  # type: ignore[no-untyped-call]
         masked = _OPERATIONS.get(func)
         if masked is not None:
             call = _Call(func, *args, **kwargs)

@@ -51,7 +51,7 @@ class PackedMasks:
         if unknown:
             raise ValueError(message("PackedMasks.from_dense", "unknown layers", "layers: " +
                                      ", ".join(layer.name for layer in layout), unknown=sorted(unknown)))
-        blocks = []
+        blocks: list[Tensor] = []
         for layer in layout:
             if layer.name not in dense:
                 raise ValueError(message("PackedMasks.from_dense", "every layer needs a mask", missing=layer.name))
@@ -93,7 +93,7 @@ class PackedMasks:
     def layer_words(self, name: str) -> Tensor:
         """int64 [P, O, ⌈I/64⌉]: a view of one layer's rows, as the masked operations take them."""
         layer = self.layout[name]
-        return self.words[:, layer.words].unflatten(1, (layer.rows, layer.row_words))
+        return self.words[:, layer.words].view(len(self), layer.rows, layer.row_words)
 
     def count(self) -> Tensor:
         """int64 [P]: kept weights of each mask."""

@@ -10,7 +10,6 @@ from optprune_fast.engine.objective import UserObjective
 from optprune_fast.masks.layout import MaskLayout
 from optprune_fast.recipe.result import Result, weights_digest
 from optprune_fast.runtime.dispatch import check_backend
-from optprune_fast.runtime.errors import message
 from optprune_fast.search import AUTO_WITHOUT_GRADIENTS, strategy_named
 from optprune_fast.search.problem import Problem, check_shares
 from optprune_fast.search.run import Limits, run
@@ -72,9 +71,6 @@ def prune(model: nn.Module, data: Data, sparsity: float = 0.95, strategy: str | 
     if strategy == "auto" and evaluator.objective.whole is not None:
         searcher = strategy_named(AUTO_WITHOUT_GRADIENTS)
     problem = Problem.of(evaluator, sparsity, share, reach, seed)
-    if int(problem.open.count()) < problem.choices:
-        raise ValueError(message("prune", "the core and the pool cannot fill the budget", "use a larger pool",
-                                 budget=problem.budget, core=int(problem.core.count())))
     outcome = run(problem, searcher, judge, limits, progress=progress)
     return Result(
         mask=outcome.mask, core=problem.core, magnitude=problem.magnitude, fitness=outcome.validation,

@@ -73,11 +73,13 @@ class Operation:
         if backend not in self.backends:
             return f"{self.name} has no {backend} implementation"
         module = self.implementation(backend)
-        return module.missing() or module.declines(*arguments)
+        reason: str | None = module.missing() or module.declines(*arguments)
+        return reason
 
     def missing(self, backend: str) -> str | None:
         """Why `backend` cannot run on this machine at all, or None if it can."""
-        return self.implementation(backend).missing()
+        reason: str | None = self.implementation(backend).missing()
+        return reason
 
     def resolve(self, *arguments: object, backend: str = "auto") -> Choice:
         """Choose once; the `run` of the result may then be called often with arguments of this kind."""

@@ -36,7 +36,7 @@ def describe(value: object) -> str:
     return text if len(text) <= 80 else text[:77] + "..."
 
 
-def message(where: str, rule: str, way_out: str = "", **arguments: object) -> str:
+def message(where: str, rule: str, way_out: str = "", /, **arguments: object) -> str:
     """The one shape of an error text.
 
     >>> print(message("pack", "x must be boolean", "try x != 0", x=3))

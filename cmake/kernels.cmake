@@ -10,10 +10,13 @@ if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU")
   list(APPEND OPTPRUNE_FLAGS_avx512 -Wno-uninitialized -Wno-maybe-uninitialized)
 endif()
 
-if(CMAKE_SYSTEM_PROCESSOR MATCHES "^(x86_64|AMD64|amd64)$")
-  set(optprune_isas scalar avx2 avx512)
-else()
-  set(optprune_isas scalar)
+# For whoever works on the package: build on an x86 machine what other processors get.
+option(OPTPRUNE_SCALAR_ONLY "leave out the instruction sets of x86" OFF)
+set(optprune_isas scalar)
+set(OPTPRUNE_X86 0)
+if(CMAKE_SYSTEM_PROCESSOR MATCHES "^(x86_64|AMD64|amd64)$" AND NOT OPTPRUNE_SCALAR_ONLY)
+  list(APPEND optprune_isas avx2 avx512)
+  set(OPTPRUNE_X86 1)
 endif()
 
 set(kernel_sources "")

@@ -51,6 +51,7 @@ class Case:
     modules: tuple[str, ...] | None
     said: str = ""
     doctor: dict[str, str] = field(default_factory=dict)  # backend -> a pattern of its line
+    settings: tuple[str, ...] = ()  # of the build
     cheap: bool = False
     needs_nvcc: bool = False
 
@@ -73,6 +74,9 @@ def cases(tools: Path) -> Iterator[Case]:
                "OPTPRUNE_CUDA=ON, but no CUDA compiler works", cheap=True)
     yield Case("no_nvcc", {"PATH": without("nvcc"), "OPTPRUNE_CUDA_PROBE": "OFF"}, ("_native",), doctor=no_cuda,
                cheap=True)
+    yield Case("other_processor", {"OPTPRUNE_CUDA": "OFF"}, ("_native",),
+               doctor={"native": "uses scalar; this CPU and this build have scalar$"},
+               settings=("cmake.define.OPTPRUNE_SCALAR_ONLY=ON",))
     yield Case("broken_nvcc", broken_nvcc, ("_native",), doctor=no_cuda)
     both = ("_cuda", "_native")
     yield Case("nvcc", {"OPTPRUNE_CUDA": "ON"}, both, doctor={"native": "uses "}, needs_nvcc=True)
@@ -116,7 +120,8 @@ def check(case: Case, folder: Path) -> str:
     environment = {**clean, "PYTHONDONTWRITEBYTECODE": "1", **case.environment}
     source = copy_tracked(folder / "source")
     build = subprocess.run(
-        [sys.executable, "-m", "pip", "wheel", source, "--no-deps", "--no-build-isolation", "-v", "-w", folder],
+        [sys.executable, "-m", "pip", "wheel", source, "--no-deps", "--no-build-isolation", "-v", "-w", folder,
+         *(f"--config-settings={setting}" for setting in case.settings)],
         env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
     if case.modules is None:
         if build.returncode == 0:

@@ -1,6 +1,6 @@
 #include "common/cpu_features.h"
 
-#if defined(__x86_64__)
+#if OPTPRUNE_X86
 #include <cpuid.h>
 
 #include <cstdint>
@@ -8,7 +8,7 @@
 
 namespace optprune {
 
-#if defined(__x86_64__)
+#if OPTPRUNE_X86
 
 namespace {
 

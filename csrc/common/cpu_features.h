@@ -1,4 +1,5 @@
-// Instruction sets that kernels are written for, and which of them this machine can run.
+// Instruction sets that kernels are written for, and which of them this build has and this machine can run.
+// The build defines OPTPRUNE_X86: 1 where the kernels for x86 are compiled, else 0.
 #ifndef OPTPRUNE_COMMON_CPU_FEATURES_H
 #define OPTPRUNE_COMMON_CPU_FEATURES_H
 
@@ -12,7 +13,7 @@ enum class Isa { scalar, avx2, avx512 };
 constexpr const char *isa_names[] = {"scalar", "avx2", "avx512"};
 constexpr std::size_t isa_count = sizeof(isa_names) / sizeof(isa_names[0]);
 
-// The widest instruction set that the processor has and the operating system saves the registers of.
+// The widest instruction set that is compiled, that the processor has and the operating system saves the registers of.
 Isa best_isa();
 
 }  // namespace optprune

@@ -6,7 +6,7 @@ namespace optprune::masked_linear {
 namespace {
 
 Variant<Kernel> rows[] = {
-#if defined(__x86_64__)
+#if OPTPRUNE_X86
     {Isa::avx512, &avx512},
     {Isa::avx2, &avx2},
 #endif

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import functools
-import importlib
 from types import ModuleType
 
-from optprune_fast.runtime.errors import BackendError, message
-from optprune_fast.version import __version__
+from optprune_fast.runtime.compiled import load
+from optprune_fast.runtime.errors import BackendError
 
 MODULE = "optprune_fast._cuda"
 
@@ -18,20 +17,7 @@ _WAY_OUT = ("install the CUDA toolkit (nvcc), then: OPTPRUNE_CUDA=ON pip install
 @functools.cache
 def _load() -> tuple[ModuleType | None, str | None]:
     """The module, or the reason why there is none."""
-    try:
-        module = importlib.import_module(MODULE)
-    except ModuleNotFoundError as error:
-        if error.name != MODULE:
-            raise
-        return None, f"this installation has no CUDA module, so no nvcc worked when it was made; {_WAY_OUT}"
-    except ImportError as error:
-        return None, f"the CUDA module does not load ({error}); {_WAY_OUT}"
-    if module.version != __version__:
-        raise BackendError(message(
-            MODULE, "the CUDA module belongs to another version of the package",
-            "build it again: pip install --no-build-isolation --no-deps -e .",
-            package=__version__, compiled=module.version))
-    return module, None
+    return load(MODULE, "CUDA", "nvcc", _WAY_OUT)
 
 
 def missing(kernel: str = "") -> str | None:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import functools
-import importlib
 import os
 from types import ModuleType
 
-from optprune_fast.runtime.errors import BackendError, message
-from optprune_fast.version import __version__
+from optprune_fast.runtime.compiled import load
+from optprune_fast.runtime.errors import BackendError
 
 MODULE = "optprune_fast._native"
 ISAS = ("scalar", "avx2", "avx512")
@@ -20,20 +19,7 @@ _WAY_OUT = ("install a C++ compiler (g++ or clang++), then: OPTPRUNE_REQUIRE_NAT
 @functools.cache
 def _load() -> tuple[ModuleType | None, str | None]:
     """The module, or the reason why there is none."""
-    try:
-        module = importlib.import_module(MODULE)
-    except ModuleNotFoundError as error:
-        if error.name != MODULE:
-            raise
-        return None, f"this installation has no compiled module, so no C++ compiler worked when it was made; {_WAY_OUT}"
-    except ImportError as error:
-        return None, f"the compiled module does not load ({error}); {_WAY_OUT}"
-    if module.version != __version__:
-        raise BackendError(message(
-            MODULE, "the compiled module belongs to another version of the package",
-            "build it again: pip install --no-build-isolation --no-deps -e .",
-            package=__version__, compiled=module.version))
-    return module, None
+    return load(MODULE, "compiled", "C++ compiler", _WAY_OUT)
 
 
 def missing(kernel: str = "") -> str | None:

@@ -9,6 +9,7 @@ import torch
 
 from optprune_fast.ops import cuda_support
 from optprune_fast.ops.masked_linear import cuda_impl, masked_linear, triton_impl
+from optprune_fast.runtime import compiled as loading
 from optprune_fast.runtime import cuda, triton
 from optprune_fast.runtime.errors import BackendError
 from optprune_fast.version import __version__
@@ -53,7 +54,7 @@ def compiled(monkeypatch):
                 raise outcome
             return outcome
 
-        monkeypatch.setattr(cuda, "importlib", SimpleNamespace(import_module=found))
+        monkeypatch.setattr(loading, "importlib", SimpleNamespace(import_module=found))
         clear()
 
     yield put

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from optprune_fast.ops.masked_linear import masked_linear, operation
+from optprune_fast.runtime import compiled as loading
 from optprune_fast.runtime import native
 from optprune_fast.runtime.errors import BackendError
 
@@ -48,7 +49,7 @@ def test_a_module_that_does_not_load_gives_the_loaders_words(replaced):
     def refuse(name: str) -> None:
         raise ImportError("_native.so: invalid ELF header", name=name)
 
-    with replaced(native.importlib, "import_module", refuse):
+    with replaced(loading.importlib, "import_module", refuse):
         assert "does not load (_native.so: invalid ELF header)" in str(native.missing())
 
 
@@ -56,13 +57,13 @@ def test_an_error_inside_another_module_is_not_taken_for_a_missing_one(replaced)
     def refuse(name: str) -> None:
         raise ModuleNotFoundError("No module named 'something_else'", name="something_else")
 
-    with (replaced(native.importlib, "import_module", refuse),
+    with (replaced(loading.importlib, "import_module", refuse),
           pytest.raises(ModuleNotFoundError, match="something_else")):
         native.missing()
 
 
 def test_a_module_of_another_version_is_an_error(compiled, replaced):
-    with (replaced(native, "__version__", "9.9.9"),
+    with (replaced(loading, "__version__", "9.9.9"),
           pytest.raises(BackendError, match=r"(?s)another version.*package  '9\.9\.9'.*pip install")):
         masked_linear(*CALL, backend="native")
 

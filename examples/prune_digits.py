@@ -17,7 +17,7 @@ def main(evaluations: int = 4000) -> dict[str, float]:
     net = train(MLP([64, 64, 32, 10]), data.train, epochs=40)
 
     # A tenth of the data is held out to select by. A limit on evaluations, not on time, makes the run repeat exactly.
-    result = opf.prune(net, data.train, sparsity=0.95, evaluations=evaluations, time_limit=None, seed=0)
+    result = opf.prune(net, data.train, sparsity=0.95, evaluations=evaluations, seed=0)
     with tempfile.TemporaryDirectory() as folder:
         result.save(folder)
         result = opf.Result.load(folder)

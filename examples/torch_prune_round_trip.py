@@ -16,7 +16,7 @@ def main(evaluations: int = 2000) -> dict[str, float]:
     torch.manual_seed(0)
     data = load("digits")
     net = train(MLP([64, 64, 32, 10]), data.train, epochs=40)
-    result = opf.prune(net, data.train, sparsity=0.95, evaluations=evaluations, time_limit=None)
+    result = opf.prune(net, data.train, sparsity=0.95, evaluations=evaluations)
 
     # Every pruned layer now has weight_orig and weight_mask: whatever knows torch's pruning knows this model.
     model = result.as_torch_prune(copy.deepcopy(net))

@@ -13,7 +13,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
+from optprune_fast.models import MLP
 from optprune_fast.testing import tally
 
 _tests = pytest.StashKey[Counter]()
@@ -84,3 +86,30 @@ def _no_wishes_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
     """Tests choose backends, instruction sets and threads themselves."""
     for name in ("OPTPRUNE_BACKEND", "OPTPRUNE_ISA", "OPTPRUNE_THREADS"):
         monkeypatch.delenv(name, raising=False)
+
+
+# ---- what several folders of tests use
+
+
+@pytest.fixture(scope="session")
+def network():
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(1)
+        return MLP([16, 24, 4]).eval()
+
+
+@pytest.fixture(scope="session")
+def samples(network):
+    """Targets are what the dense network says, so that there is something to lose."""
+    inputs = torch.randn(200, 16, generator=torch.Generator().manual_seed(2))
+    with torch.no_grad():
+        return inputs, network(inputs).argmax(1)
+
+
+@pytest.fixture
+def one_thread():
+    """Batches this small gain nothing from a second thread, and lose much when other work holds its core."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)

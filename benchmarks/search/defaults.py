@@ -52,7 +52,7 @@ def main() -> None:
         start, cells = time.perf_counter(), []
         for sparsity in SPARSITIES:
             found = [opf.prune(m, d.train, sparsity, strategy, small, pool, evaluations=options.evaluations,
-                               time_limit=None, seed=seed).mask for seed, (m, d) in enumerate(networks)]
+                               seed=seed).mask for seed, (m, d) in enumerate(networks)]
             cells.append(statistics.mean(score(m, d, mask) for (m, d), mask in zip(networks, found, strict=True)))
         each = (time.perf_counter() - start) / (len(SPARSITIES) * len(networks))
         print(f"| {strategy} | {small} | {pool} | {' | '.join(f'{a:.1f}' for a in cells)} | {each:.1f} |", flush=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json as json_format
 import time
 from pathlib import Path
 from typing import Annotated, Any
@@ -17,6 +16,7 @@ from optprune_fast.cli.show import Json, print_json, print_table, teaching
 from optprune_fast.report.plots import draw
 from optprune_fast.report.tables import grid, summarize
 from optprune_fast.runtime.errors import message
+from optprune_fast.runtime.files import write_json
 
 
 @teaching
@@ -45,7 +45,7 @@ def demo(
 
         rows, weights = run(plan, data, out, step)
     table = as_dicts(rows)
-    (out / "summary.json").write_text(json_format.dumps(table, indent=1) + "\n")
+    write_json(out / "summary.json", table)
     cells = summarize(table)
     draw(cells, weights, out / "demo.png")
     seconds = time.perf_counter() - start

@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor, nn
 
 from optprune_fast.data import Dataset
 from optprune_fast.engine.evaluator import Evaluator
-from optprune_fast.masks.magnitude import magnitude
+from optprune_fast.masks.magnitude import magnitude, select
 from optprune_fast.masks.operators import random_masks
 from optprune_fast.masks.packed import PackedMasks
 from optprune_fast.models import MLP
@@ -22,6 +22,7 @@ from optprune_fast.models.train import train
 from optprune_fast.recipe.prune import prune
 from optprune_fast.recipe.result import Result
 from optprune_fast.report.plots import Weights
+from optprune_fast.runtime.files import write_bytes
 
 SIZES = (64, 64, 32, 10)
 FREE, CORE = 1.0, 0.3  # share of the kept weights that the search chooses
@@ -93,7 +94,7 @@ def _run(plan: Plan, data: Dataset, out: Path, step: Callable[[str], None]) -> t
         net = _trained(data, plan.epochs, seed)
         seconds = time.perf_counter() - start
         (out / "networks").mkdir(parents=True, exist_ok=True)
-        save_file(net.state_dict(), out / "networks" / f"{seed}.safetensors")
+        write_bytes(out / "networks" / f"{seed}.safetensors", save(net.state_dict()))
         step(f"seed {seed}: trained")
         judge = Judge(net, data)
         for sparsity in plan.sparsities:
@@ -104,8 +105,8 @@ def _run(plan: Plan, data: Dataset, out: Path, step: Callable[[str], None]) -> t
             rows.append(judge.row("dense", everything, large.mask, sparsity, seed, seconds, None))
             rows.append(judge.row("magnitude", large.mask, large.mask, sparsity, seed, chosen, None))
             for small in plan.smalls:
-                result = prune(net, data.train, sparsity, small=small, evaluations=plan.evaluations, time_limit=None,
-                               seed=seed, progress=False)
+                result = prune(net, data.train, sparsity, small=small, evaluations=plan.evaluations, seed=seed,
+                               progress=False)
                 if result.stopped_by == "interrupt":  # a part of the table would mislead
                     raise KeyboardInterrupt
                 result.save(folder(out, sparsity, seed, small))
@@ -126,8 +127,8 @@ def random_small(net: nn.Module, result: Result, seed: int) -> PackedMasks:
 
     Its budget is the result's, and it holds the result's core. Were any small weights as good, it would do as well.
     """
-    layout, budget, kept_small = result.layout, result.budget, result.kept_small
-    largest = magnitude(net, 1 - (budget - kept_small) / layout.n, layout=layout).mask
+    layout, budget = result.layout, result.budget
+    largest = select(layout, layout.weights_of(net), budget - result.kept_small, 0).mask
     return random_masks(layout, budget, [seed], core=largest, within=~result.magnitude)
 
 

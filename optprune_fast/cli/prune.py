@@ -19,7 +19,6 @@ from optprune_fast.recipe.result import Result
 from optprune_fast.runtime.errors import message
 
 METHODS = ("dense", "magnitude", "optimized")
-TIME_LIMIT = 60.0
 
 
 @teaching
@@ -46,8 +45,6 @@ def prune(
     """
     if out.exists() and not out.is_dir():
         raise NotADirectoryError(message("prune", "--out must be a folder", out=str(out)))
-    if evaluations is None and time_limit is None:
-        time_limit = TIME_LIMIT
     samples = load_data(data)
     judged_by = None if validation is None else load_data(validation).train
     net = load_model(model, checkpoint)

@@ -193,8 +193,9 @@ class Evaluator:
         self.objective: Objective = objectives.named_or_own(objective, outputs, example.targets)
         self._has_classes = objectives.has_classes(outputs, example.targets)
         if self.objective.needs_targets:
-            for batch in self.batches:
-                objectives.check_targets(self.objective.name, outputs, batch.targets)
+            for batch in self.batches:  # batches may differ in shape: sequences of other lengths, for example
+                one = self._dense(batch.pick(slice(0, 1)))
+                objectives.check_targets(self.objective.name, one, batch.targets)
         self.fitness_dtype = torch.float64 if outputs.dtype == torch.float64 else torch.float32
         self._sample_bytes = sample_bytes(lambda: self._forward.dense(example), example.size)
         masks = PackedMasks.full(self.layout, self._forward.device)

@@ -20,9 +20,8 @@ def explanation(evaluator: Evaluator) -> str:
     rows = [("layer", "weight", "operation", "backend", "why not a faster one")]
     for layer in evaluator.layout:
         operation, choice = forward.record.get(layer.name, ("not used by the model", None))
-        reasons = "" if choice is None else "; ".join(f"{name}: {why}" for name, why in choice.declined.items())
         rows.append((layer.name, "×".join(map(str, layer.shape)), operation,
-                     "torch" if choice is None else choice.backend, reasons))
+                     "torch" if choice is None else choice.backend, "" if choice is None else choice.reasons))
     widths = [max(len(row[i]) for row in rows) for i in range(4)]
     table = ["  ".join([*(cell.ljust(w) for cell, w in zip(row, widths, strict=False)), row[4]]).rstrip()
              for row in rows]

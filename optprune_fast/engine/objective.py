@@ -73,6 +73,9 @@ def named_or_own(objective: str | UserObjective, outputs: Tensor, targets: Tenso
         if objective not in NAMED:
             raise ValueError(message("Evaluator", "unknown objective", f"one of {', '.join(NAMED)}, or a callable "
                                      "(outputs, targets)", objective=objective))
+        if objective == "kl_to_dense" and outputs.dim() < 2:
+            raise ValueError(message("objective 'kl_to_dense'", "outputs must be [B, classes, …]",
+                                     "'mse_to_dense' takes outputs of any shape", outputs=outputs))
         return NAMED[objective]
     result = objective(outputs, targets)
     name = getattr(objective, "__name__", type(objective).__name__)

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from optprune_fast.report.tables import Cell
 from optprune_fast.runtime.errors import message
+from optprune_fast.runtime.files import write_aside
 
 # Told apart without colour too: each has its own marker.
 STYLES = {"dense": ("#555555", "s"), "magnitude": ("#d1495b", "v"), "optimized": ("#1b6ca8", "o"),
@@ -44,7 +45,8 @@ def draw(cells: Mapping[tuple[float, str], Cell], weights: Weights, path: Path) 
     left, right = figure.subplots(1, 2)
     _accuracy(left, cells)
     _histogram(right, weights)
-    figure.savefig(path, dpi=130)
+    with write_aside(path) as aside:
+        figure.savefig(aside, dpi=130)
 
 
 def _matplotlib() -> Any:

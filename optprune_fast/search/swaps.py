@@ -19,8 +19,8 @@ class SwapSearch(Strategy):
 
         shortlist ── pairs ──▶ singles (exact) ── best first ──▶ prefixes of 1, 2, 4, … swaps (exact) ──▶ accept
 
-    Where no single swap helps, the shortlist is drawn anew from further down; where that does not help either, the
-    best mask is kicked by random swaps and searched again.
+    Where no single swap helps, the next pairs further down the shortlist are asked for; where those do not help either,
+    the best mask is kicked by random swaps and searched again.
 
     pairs:   swaps asked for at once
     kick:    share of the chosen weights that a kick swaps
@@ -101,14 +101,10 @@ class SwapSearch(Strategy):
         self.adds = _ascending(curve + slope, ~kept & self.is_open)
 
     def _propose(self) -> Tensor:
-        """int64 [M, 2]: rank by rank, then each of the best few with each, without repeating a pair."""
+        """int64 [M, 2]: drops and adds of equal rank, the next `pairs` of them at each depth; no weight twice."""
         start = self.depth * self.pairs
-        drops, adds = (side[start:start + self.pairs] for side in (self.drops, self.adds))
-        ranks = min(drops.numel(), adds.numel())
-        if ranks == 0:
-            drops, adds = self.drops[: self.pairs], self.adds[: self.pairs]
-            ranks = min(drops.numel(), adds.numel())
-        return torch.stack([drops[:ranks], adds[:ranks]], dim=1)
+        ranks = slice(start, min(start + self.pairs, self.drops.numel(), self.adds.numel()))
+        return torch.stack([self.drops[ranks], self.adds[ranks]], dim=1)
 
 
 def _ascending(score: Tensor, eligible: Tensor) -> Tensor:

@@ -4,9 +4,10 @@ import runpy
 from pathlib import Path
 
 import pytest
-import torch
 
 pytest.importorskip("sklearn", reason="scikit-learn is not installed")
+
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 # What each is given here, less than its default, and the claims that its figures must bear out.
@@ -21,15 +22,6 @@ RUNS = {
         lambda figures: figures["kept"] <= 323 and figures["after"] > figures["before"],
     ),
 }
-
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    """As small as they are, the examples lose time to a second thread when other work holds its core."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 def test_every_example_has_a_run():

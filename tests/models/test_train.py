@@ -10,20 +10,13 @@ from optprune_fast.data import load
 from optprune_fast.models import MLP, DepthwiseNet, ResNet20, TinyTransformer
 from optprune_fast.models.train import accuracy, train
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 
 @pytest.fixture(scope="module")
 def digits():
     pytest.importorskip("sklearn", reason="scikit-learn is not installed")
     return load("digits")
-
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    """Batches this small gain nothing from a second thread, and lose much when other work holds its core."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 # Each bar is two to three points under the accuracy of seed 0, on 450 test samples.

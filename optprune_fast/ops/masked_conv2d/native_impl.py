@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from optprune_fast.ops.masked_conv2d.geometry import output_shape
 from optprune_fast.ops.native_support import candidate_step, declines_float32, rows_in_place
 from optprune_fast.runtime import native
 from optprune_fast.runtime.threads import thread_count
@@ -23,8 +24,6 @@ def declines(x: Tensor, weight: Tensor, words: Tensor, stride: Sequence[int], pa
 
 def run(x: Tensor, weight: Tensor, words: Tensor, stride: Sequence[int], padding: Sequence[int],
         dilation: Sequence[int], groups: int) -> Tensor:
-    from optprune_fast.ops.masked_conv2d.geometry import output_shape
-
     x, words, weight = rows_in_place(x, 4), rows_in_place(words, 2), weight.contiguous()
     out = torch.empty(output_shape(x, weight, words, stride, padding, dilation))
     native.module().masked_conv2d(

@@ -5,36 +5,24 @@
 
 #include <array>
 #include <cstdint>
-#include <stdexcept>
 #include <string>
 #include <vector>
 
-#include "common/cpu_features.h"
+#include "bindings/isa.h"
+#include "bindings/population.h"
 #include "common/variants.h"
 #include "kernels/choose_bits/choose_bits.h"
 #include "kernels/masked_conv2d/masked_conv2d.h"
 #include "kernels/masked_linear/masked_linear.h"
+#include "kernels/population/population.h"
 
 namespace py = pybind11;
 
 namespace {
 
 using optprune::Isa;
-using Address = std::uintptr_t;
 using Pair = std::array<std::int64_t, 2>;
 using Sizes = std::array<std::int64_t, 4>;
-
-template <class T>
-T *at(Address address) {
-    return reinterpret_cast<T *>(address);
-}
-
-Isa isa_named(const std::string &name) {
-    for (std::size_t i = 0; i < optprune::isa_count; ++i) {
-        if (name == optprune::isa_names[i] && static_cast<Isa>(i) <= optprune::best_isa()) return static_cast<Isa>(i);
-    }
-    throw std::invalid_argument("this CPU has no instruction set " + name);
-}
 
 std::vector<std::string> isas() {
     std::vector<std::string> names;
@@ -57,6 +45,7 @@ py::dict variants() {
     out["masked_linear"] = rows(optprune::masked_linear::variants);
     out["masked_conv2d"] = rows(optprune::masked_conv2d::variants);
     out["choose_bits"] = rows(optprune::choose_bits::variants);
+    out["population"] = rows(optprune::population::variants);
     return out;
 }
 
@@ -104,4 +93,5 @@ PYBIND11_MODULE(_native, m) {
     m.def("masked_linear", &masked_linear);
     m.def("masked_conv2d", &masked_conv2d);
     m.def("choose_bits", &choose_bits);
+    bind_population(m);
 }

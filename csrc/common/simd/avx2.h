@@ -28,6 +28,30 @@ struct Vec {
     void store_first(float *to, std::int64_t n) const { _mm256_maskstore_ps(to, ones(n), v); }
     static Vec fma(Vec a, Vec b, Vec c) { return {_mm256_fmadd_ps(a.v, b.v, c.v)}; }
 
+    static Vec add(Vec a, Vec b) { return {_mm256_add_ps(a.v, b.v)}; }
+    static Vec sub(Vec a, Vec b) { return {_mm256_sub_ps(a.v, b.v)}; }
+    static Vec mul(Vec a, Vec b) { return {_mm256_mul_ps(a.v, b.v)}; }
+    static Vec div(Vec a, Vec b) { return {_mm256_div_ps(a.v, b.v)}; }
+    static Vec max(Vec a, Vec b) { return {_mm256_max_ps(a.v, b.v)}; }
+    static Vec min(Vec a, Vec b) { return {_mm256_min_ps(a.v, b.v)}; }
+    static Vec sqrt(Vec a) { return {_mm256_sqrt_ps(a.v)}; }
+    static Vec round(Vec a) { return {_mm256_round_ps(a.v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC)}; }
+    static Vec if_less(Vec a, Vec b, Vec yes, Vec no) {
+        return {_mm256_blendv_ps(no.v, yes.v, _mm256_cmp_ps(a.v, b.v, _CMP_LT_OQ))};
+    }
+    static Vec power_of_two(Vec n) {
+        const __m256i biased = _mm256_add_epi32(_mm256_cvtps_epi32(n.v), _mm256_set1_epi32(127));
+        return {_mm256_castsi256_ps(_mm256_slli_epi32(biased, 23))};
+    }
+    static Vec exponent(Vec a) {
+        const __m256i biased = _mm256_srli_epi32(_mm256_castps_si256(a.v), 23);
+        return {_mm256_cvtepi32_ps(_mm256_sub_epi32(biased, _mm256_set1_epi32(127)))};
+    }
+    static Vec mantissa(Vec a) {
+        const __m256i bits = _mm256_and_si256(_mm256_castps_si256(a.v), _mm256_set1_epi32(0x007FFFFF));
+        return {_mm256_castsi256_ps(_mm256_or_si256(bits, _mm256_set1_epi32(0x3F800000)))};
+    }
+
     static void transpose(Vec (&block)[lanes]) {
         __m256 pairs[8], fours[8];
         for (int i = 0; i < 8; i += 2) {  // pairs[i], pairs[i + 1]: columns 0 1 | 4 5 and 2 3 | 6 7 of rows i, i + 1

@@ -25,6 +25,32 @@ struct Vec {
     void store_first(float *to, std::int64_t n) const { _mm512_mask_storeu_ps(to, ones(n), v); }
     static Vec fma(Vec a, Vec b, Vec c) { return {_mm512_fmadd_ps(a.v, b.v, c.v)}; }
 
+    static Vec add(Vec a, Vec b) { return {_mm512_add_ps(a.v, b.v)}; }
+    static Vec sub(Vec a, Vec b) { return {_mm512_sub_ps(a.v, b.v)}; }
+    static Vec mul(Vec a, Vec b) { return {_mm512_mul_ps(a.v, b.v)}; }
+    static Vec div(Vec a, Vec b) { return {_mm512_div_ps(a.v, b.v)}; }
+    static Vec max(Vec a, Vec b) { return {_mm512_max_ps(a.v, b.v)}; }
+    static Vec min(Vec a, Vec b) { return {_mm512_min_ps(a.v, b.v)}; }
+    static Vec sqrt(Vec a) { return {_mm512_sqrt_ps(a.v)}; }
+    static Vec round(Vec a) {
+        return {_mm512_roundscale_ps(a.v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC)};
+    }
+    static Vec if_less(Vec a, Vec b, Vec yes, Vec no) {
+        return {_mm512_mask_blend_ps(_mm512_cmp_ps_mask(a.v, b.v, _CMP_LT_OQ), no.v, yes.v)};
+    }
+    static Vec power_of_two(Vec n) {
+        const __m512i biased = _mm512_add_epi32(_mm512_cvtps_epi32(n.v), _mm512_set1_epi32(127));
+        return {_mm512_castsi512_ps(_mm512_slli_epi32(biased, 23))};
+    }
+    static Vec exponent(Vec a) {
+        const __m512i biased = _mm512_srli_epi32(_mm512_castps_si512(a.v), 23);
+        return {_mm512_cvtepi32_ps(_mm512_sub_epi32(biased, _mm512_set1_epi32(127)))};
+    }
+    static Vec mantissa(Vec a) {
+        const __m512i bits = _mm512_and_si512(_mm512_castps_si512(a.v), _mm512_set1_epi32(0x007FFFFF));
+        return {_mm512_castsi512_ps(_mm512_or_si512(bits, _mm512_set1_epi32(0x3F800000)))};
+    }
+
     static void transpose(Vec (&block)[lanes]) {
         __m512 pairs[16], fours[16];
         for (int i = 0; i < 16; i += 2) {

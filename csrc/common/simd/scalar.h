@@ -6,6 +6,7 @@
 #define OPTPRUNE_COMMON_SIMD_SCALAR_H
 
 #include <math.h>
+#include <string.h>
 
 #include <cstdint>
 
@@ -39,6 +40,33 @@ struct Vec {
         for (std::int64_t i = 0; i < lanes; ++i) out.v[i] = ::fmaf(a.v[i], b.v[i], c.v[i]);
         return out;
     }
+    static Vec add(Vec a, Vec b) { return each(a, b, [](float x, float y) { return x + y; }); }
+    static Vec sub(Vec a, Vec b) { return each(a, b, [](float x, float y) { return x - y; }); }
+    static Vec mul(Vec a, Vec b) { return each(a, b, [](float x, float y) { return x * y; }); }
+    static Vec div(Vec a, Vec b) { return each(a, b, [](float x, float y) { return x / y; }); }
+    // a > b ? a : b and a < b ? a : b: the second where one is not a number, as x86 has it
+    static Vec max(Vec a, Vec b) { return each(a, b, [](float x, float y) { return x > y ? x : y; }); }
+    static Vec min(Vec a, Vec b) { return each(a, b, [](float x, float y) { return x < y ? x : y; }); }
+    static Vec sqrt(Vec a) { return each(a, a, [](float x, float) { return ::sqrtf(x); }); }
+    // to the nearest whole number, halves to even
+    static Vec round(Vec a) { return each(a, a, [](float x, float) { return ::rintf(x); }); }
+    // a < b ? yes : no
+    static Vec if_less(Vec a, Vec b, Vec yes, Vec no) {
+        Vec out;
+        for (std::int64_t i = 0; i < lanes; ++i) out.v[i] = a.v[i] < b.v[i] ? yes.v[i] : no.v[i];
+        return out;
+    }
+    // 2^n for whole n in [-126, 127]
+    static Vec power_of_two(Vec n) {
+        return each(n, n, [](float x, float) { return from_bits((static_cast<std::uint32_t>(whole(x)) + 127u) << 23); });
+    }
+    // a = mantissa * 2^exponent for positive normal a, mantissa in [1, 2)
+    static Vec exponent(Vec a) {
+        return each(a, a, [](float x, float) { return static_cast<float>(static_cast<int>(bits(x) >> 23) - 127); });
+    }
+    static Vec mantissa(Vec a) {
+        return each(a, a, [](float x, float) { return from_bits((bits(x) & 0x007FFFFFu) | 0x3F800000u); });
+    }
     static void transpose(Vec (&block)[lanes]) {
         for (std::int64_t i = 0; i < lanes; ++i) {
             for (std::int64_t j = 0; j < i; ++j) {
@@ -48,6 +76,26 @@ struct Vec {
             }
         }
     }
+
+  private:
+    template <class F>
+    static Vec each(Vec a, Vec b, F f) {
+        Vec out;
+        for (std::int64_t i = 0; i < lanes; ++i) out.v[i] = f(a.v[i], b.v[i]);
+        return out;
+    }
+    static std::uint32_t bits(float a) {
+        std::uint32_t out;
+        memcpy(&out, &a, sizeof out);
+        return out;
+    }
+    static float from_bits(std::uint32_t a) {
+        float out;
+        memcpy(&out, &a, sizeof out);
+        return out;
+    }
+    // Not a number becomes what x86 makes of it.
+    static int whole(float a) { return a == a ? static_cast<int>(a) : INT32_MIN; }
 };
 
 }  // namespace

@@ -1,0 +1,88 @@
+// Programs of the population kernel: built once from plain numbers, run often.
+#include "bindings/population.h"
+
+#include <pybind11/stl.h>
+
+#include <algorithm>
+#include <array>
+#include <stdexcept>
+
+#include "bindings/isa.h"
+#include "kernels/population/population.h"
+
+namespace py = pybind11;
+
+namespace {
+
+using namespace optprune::population;
+using Numbers = std::vector<std::int64_t>;
+
+// [space, offset, rank, shape …, stride …]
+Tensor read_tensor(const Numbers &from) {
+    if (from.size() < 3 || from[2] > most_dims || from.size() != static_cast<std::size_t>(3 + 2 * from[2])) {
+        throw std::invalid_argument("population: a tensor is [space, offset, rank, shape, stride]");
+    }
+    Tensor out{static_cast<Space>(from[0]), from[1], from[2], {}, {}};
+    std::copy_n(from.begin() + 3, out.rank, out.shape);
+    std::copy_n(from.begin() + 3 + out.rank, out.rank, out.stride);
+    return out;
+}
+
+class Plan {
+  public:
+    Program program;
+
+    Plan(std::int64_t width, std::int64_t narrow_size, std::int64_t wide_size, std::int64_t narrow_input,
+         std::int64_t wide_input) {
+        program.width = width;
+        program.narrow_size = narrow_size, program.wide_size = wide_size;
+        program.narrow_input = narrow_input, program.wide_input = wide_input;
+    }
+
+    void add_layer(Address weight, std::int64_t rows, std::int64_t columns, std::int64_t first_word, Address offset,
+                   std::vector<std::pair<std::int64_t, std::int64_t>> consumers) {
+        program.layers.push_back({at<const float>(weight), rows, columns, first_word, at<const std::int64_t>(offset),
+                                  std::move(consumers)});
+    }
+
+    void add_step(std::int64_t op, bool narrow, std::int64_t layer, std::int64_t activation,
+                  std::array<float, 2> parameters, Address bias, Address extra, const Numbers &numbers,
+                  const Numbers &out, const Numbers &a, const Numbers &b) {
+        if (numbers.size() > most_numbers) throw std::invalid_argument("population: too many numbers");
+        Step step{static_cast<Op>(op), narrow, layer, static_cast<Activation>(activation),
+                  {parameters[0], parameters[1]}, at<const float>(bias), at<const float>(extra), {},
+                  read_tensor(out), read_tensor(a), read_tensor(b)};
+        std::copy(numbers.begin(), numbers.end(), step.numbers);
+        program.steps.push_back(step);
+    }
+};
+
+void run_plan(const std::string &isa, std::int64_t threads, const Plan &plan, Address narrow_input, Address wide_input,
+              Address targets, Address words, std::int64_t words_step, Address sums, Address outputs, std::int64_t P,
+              std::int64_t B, std::int64_t loss) {
+    const Call call{plan.program, at<const float>(narrow_input), at<const float>(wide_input),
+                    at<const std::int64_t>(targets), at<const std::uint64_t>(words), at<double>(sums),
+                    at<float>(outputs), P, B, words_step, static_cast<Loss>(loss)};
+    const optprune::Isa wanted = isa_named(isa);
+    const py::gil_scoped_release released;
+    optprune::population::run(wanted, threads, call);
+}
+
+void turn(const std::string &isa, std::int64_t threads, Address x, std::int64_t B, std::int64_t features,
+          std::int64_t width, Address turned) {
+    const optprune::Isa wanted = isa_named(isa);
+    const py::gil_scoped_release released;
+    turn_input(wanted, threads, at<const float>(x), B, features, width, at<float>(turned));
+}
+
+}  // namespace
+
+void bind_population(py::module_ &m) {
+    py::class_<Plan>(m, "Plan")
+        .def(py::init<std::int64_t, std::int64_t, std::int64_t, std::int64_t, std::int64_t>())
+        .def("add_layer", &Plan::add_layer)
+        .def("add_step", &Plan::add_step);
+    m.def("population", &run_plan);
+    m.def("population_turn", &turn);
+    m.def("population_lanes", [](const std::string &isa) { return lanes(isa_named(isa)); });
+}

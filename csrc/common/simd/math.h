@@ -1,0 +1,86 @@
+// Elementary functions of a Vec, the same to the last bit on every instruction set. Include after a Vec.
+//
+// The polynomials are least-squares fits on Chebyshev points in double precision, each good to about half an ulp of
+// float32 before rounding.
+#ifndef OPTPRUNE_COMMON_SIMD_MATH_H
+#define OPTPRUNE_COMMON_SIMD_MATH_H
+
+#include <cstdint>
+
+namespace optprune {
+namespace {
+
+// c[0] + c[1] x + c[2] x² + …
+template <int N>
+Vec polynomial(Vec x, const float (&c)[N]) {
+    Vec sum = Vec::spread(c[N - 1]);
+    for (int i = N - 2; i >= 0; --i) sum = Vec::fma(sum, x, Vec::spread(c[i]));
+    return sum;
+}
+
+inline Vec negative(Vec x) { return Vec::sub(Vec::zero(), x); }
+
+inline Vec absolute(Vec x) { return Vec::max(negative(x), x); }
+
+// e^x = 2^n e^r with |r| <= ln 2 / 2. Below -87.3 it is 2^-126, not a denormal number; above 88.3 it stays finite.
+inline Vec exponential(Vec x) {
+    static const float q[] = {0.5f, 0.16666573f, 0.041666456f, 0.0083637768f, 0.0013934545f};
+    x = Vec::min(Vec::spread(88.3f), Vec::max(Vec::spread(-87.3f), x));
+    const Vec n = Vec::round(Vec::mul(x, Vec::spread(1.44269504f)));
+    // ln 2 in two parts: the first has few bits, so that n times it is exact
+    const Vec high = Vec::fma(n, Vec::spread(-0.693359375f), x);
+    const Vec r = Vec::fma(n, Vec::spread(2.12194440e-4f), high);
+    const Vec e = Vec::add(Vec::spread(1.0f), Vec::fma(Vec::mul(r, r), polynomial(r, q), r));
+    return Vec::mul(e, Vec::power_of_two(n));
+}
+
+// ln x for positive normal x: the mantissa lies in [1/√2, √2), where ln(1 + f) = f - f²/2 + f³ q(f)
+inline Vec logarithm(Vec x) {
+    static const float q[] = {0.33333331f, -0.2499999f, 0.20000714f, -0.1666843f, 0.14249641f,
+                              -0.12412216f, 0.11666141f, -0.1156366f, 0.071254596f};
+    const Vec root_two = Vec::spread(1.41421356f), one = Vec::spread(1.0f), m = Vec::mantissa(x);
+    const Vec e = Vec::if_less(m, root_two, Vec::exponent(x), Vec::add(Vec::exponent(x), one));
+    const Vec f = Vec::sub(Vec::if_less(m, root_two, m, Vec::mul(m, Vec::spread(0.5f))), one);
+    const Vec square = Vec::mul(f, f);
+    Vec rest = Vec::mul(Vec::mul(square, f), polynomial(f, q));
+    rest = Vec::fma(e, Vec::spread(-2.12194440e-4f), rest);
+    rest = Vec::fma(square, Vec::spread(-0.5f), rest);
+    return Vec::fma(e, Vec::spread(0.693359375f), Vec::add(f, rest));
+}
+
+// 1 - erf x for x >= 0: e^(-x²) t p(t) with t = 1 / (1 + x/2). The part of x² that does not fit a float is put back.
+inline Vec erfc_positive(Vec x) {
+    static const float p[] = {0.28208953f, 0.28222835f, 0.2454257f, 0.18416385f, 0.060096312f, 0.022883805f,
+                              -0.001878729f, -0.3109045f, 0.39578521f, -0.19660129f, 0.03671173f};
+    const Vec t = Vec::div(Vec::spread(1.0f), Vec::fma(x, Vec::spread(0.5f), Vec::spread(1.0f)));
+    const Vec square = Vec::mul(x, x), lost = Vec::fma(x, x, negative(square));
+    const Vec e = exponential(negative(square));
+    return Vec::mul(Vec::mul(Vec::fma(e, negative(lost), e), t), polynomial(t, p));
+}
+
+inline Vec hyperbolic_tangent(Vec x) {
+    static const float q[] = {-0.33333328f, 0.13332783f, -0.053852499f, 0.021003641f, -0.006104948f};
+    const Vec size = absolute(x), square = Vec::mul(x, x), one = Vec::spread(1.0f);
+    const Vec small = Vec::fma(Vec::mul(square, size), polynomial(square, q), size);
+    const Vec e = exponential(Vec::mul(size, Vec::spread(-2.0f)));
+    const Vec large = Vec::div(Vec::sub(one, e), Vec::add(one, e));
+    const Vec both = Vec::if_less(size, Vec::spread(0.625f), small, large);
+    return Vec::if_less(x, Vec::zero(), negative(both), both);
+}
+
+inline Vec logistic(Vec x) {
+    const Vec one = Vec::spread(1.0f), e = exponential(negative(absolute(x)));
+    const Vec small = Vec::div(one, Vec::add(one, e));  // of |x|
+    return Vec::if_less(x, Vec::zero(), Vec::mul(e, small), small);
+}
+
+// x Φ(x), with erf through its complement: no digits are lost on the negative side
+inline Vec gaussian_unit(Vec x) {
+    const Vec tail = Vec::mul(Vec::spread(0.5f), erfc_positive(Vec::mul(absolute(x), Vec::spread(0.70710678f))));
+    return Vec::mul(x, Vec::if_less(x, Vec::zero(), tail, Vec::sub(Vec::spread(1.0f), tail)));
+}
+
+}  // namespace
+}  // namespace optprune
+
+#endif

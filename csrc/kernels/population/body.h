@@ -1,0 +1,64 @@
+// The kernel, written once. An instruction set's file includes its Vec first and then this.
+#ifndef OPTPRUNE_KERNELS_POPULATION_BODY_H
+#define OPTPRUNE_KERNELS_POPULATION_BODY_H
+
+#include "kernels/population/conv2d.h"
+#include "kernels/population/linear.h"
+#include "kernels/population/loss.h"
+#include "kernels/population/reduce.h"
+
+namespace optprune::population {
+namespace {
+
+inline void run_step(const Tile &tile, const Step &step) {
+    switch (step.op) {
+        case Op::linear: return linear(tile, step);
+        case Op::conv2d: return conv2d(tile, step);
+        case Op::activation:
+        case Op::add:
+        case Op::subtract:
+        case Op::multiply:
+        case Op::scale: return elementwise(tile, step);
+        case Op::max_pool:
+        case Op::average_pool: return pool(tile, step);
+        case Op::mean: return mean(tile, step);
+        case Op::softmax:
+        case Op::log_softmax: return softmax(tile, step);
+        case Op::layer_norm: return layer_norm(tile, step);
+        case Op::matmul: return matmul(tile, step);
+        case Op::embedding: return embedding(tile, step);
+        case Op::widen: return widen(tile, step);
+        case Op::loss: return loss(tile, step);
+    }
+}
+
+void run_tile(const Call &call, std::int64_t candidate, std::int64_t index, const std::vector<Rows> &rows,
+              Scratch &scratch) {
+    const Program &program = call.program;
+    const std::int64_t first = index * program.width * L;
+    Tile tile{call, rows, scratch, nullptr, nullptr, candidate, first, 0};
+    if (call.wide_input != nullptr) tile.wide_input = call.wide_input + index * program.wide_input * L;
+    for (std::int64_t r = 0; r < program.width && first + r * L < call.B; ++r) {
+        tile.column = r;
+        if (call.narrow_input != nullptr) {
+            tile.narrow_input = call.narrow_input + (index * program.width + r) * program.narrow_input * L;
+        }
+        for (const Step &step : program.steps) {
+            if (step.narrow != 0) run_step(tile, step);
+        }
+    }
+    for (const Step &step : program.steps) {
+        if (step.narrow == 0) run_step(tile, step);
+    }
+}
+
+void turn_block(const float *x, std::int64_t samples, std::int64_t features, float *turned, std::int64_t step) {
+    turn(x, features, samples, features, turned, step, L);
+}
+
+constexpr Kernel kernel{L, run_tile, turn_block};
+
+}  // namespace
+}  // namespace optprune::population
+
+#endif

@@ -1,0 +1,91 @@
+// Steps that treat every number alone, and the activations.
+#ifndef OPTPRUNE_KERNELS_POPULATION_ELEMENTWISE_H
+#define OPTPRUNE_KERNELS_POPULATION_ELEMENTWISE_H
+
+#include "kernels/population/tile.h"
+
+namespace optprune::population {
+namespace {
+
+inline Vec clamp(Vec x, float low, float high) {
+    return Vec::min(Vec::spread(high), Vec::max(Vec::spread(low), x));
+}
+
+// min and max keep their second argument where one is not a number: NaN comes out as NaN.
+inline Vec activate(Vec x, Activation kind, const float *parameters) {
+    switch (kind) {
+        case Activation::none: return x;
+        case Activation::relu: return Vec::max(Vec::zero(), x);
+        case Activation::relu6: return clamp(x, 0.0f, 6.0f);
+        case Activation::hardtanh: return clamp(x, parameters[0], parameters[1]);
+        case Activation::leaky_relu:
+            return Vec::if_less(x, Vec::zero(), Vec::mul(x, Vec::spread(parameters[0])), x);
+        case Activation::elu: {
+            const Vec below = Vec::sub(exponential(Vec::min(Vec::zero(), x)), Vec::spread(1.0f));
+            const Vec small = Vec::fma(Vec::mul(x, x), Vec::spread(0.5f), x);  // e^x - 1 cancels near zero
+            const Vec curve = Vec::if_less(absolute(x), Vec::spread(1e-3f), small, below);
+            return Vec::if_less(x, Vec::zero(), Vec::mul(curve, Vec::spread(parameters[0])), x);
+        }
+        case Activation::gelu: return gaussian_unit(x);
+        case Activation::gelu_tanh: {
+            const Vec cube = Vec::mul(Vec::mul(x, x), x);
+            const Vec inner = Vec::mul(Vec::spread(0.79788456f), Vec::fma(cube, Vec::spread(0.044715f), x));
+            // (1 + tanh u) / 2 is the logistic function of 2u, which loses nothing on the negative side
+            return Vec::mul(x, logistic(Vec::add(inner, inner)));
+        }
+        case Activation::silu: return Vec::mul(x, logistic(x));
+        case Activation::sigmoid: return logistic(x);
+        case Activation::tanh: return hyperbolic_tangent(x);
+        case Activation::hardsigmoid:
+        case Activation::hardswish: {
+            const Vec part = Vec::div(clamp(Vec::add(x, Vec::spread(3.0f)), 0.0f, 6.0f), Vec::spread(6.0f));
+            return kind == Activation::hardswish ? Vec::mul(x, part) : part;
+        }
+    }
+    return x;
+}
+
+template <class F>
+void pointwise(const Tile &tile, const Step &step, F f) {
+    float *out = at(tile, step.out);
+    const Source a = source(tile, step.a, step.bias), b = source(tile, step.b, step.extra);
+    const std::int64_t last = step.out.rank - 1, n = step.out.shape[last];
+    const std::int64_t so = step.out.stride[last], sa = step.a.stride[last], sb = step.b.stride[last];
+    each(step.out, step.a, step.b, last, [&](std::int64_t o, std::int64_t i, std::int64_t j) {
+        for (std::int64_t k = 0; k < n; ++k) {
+            const Vec v = f(a.get(i + k * sa), b, j + k * sb);
+            activate(v, step.activation, step.parameters).store(out + (o + k * so) * L);
+        }
+    });
+}
+
+inline void elementwise(const Tile &tile, const Step &step) {
+    switch (step.op) {
+        case Op::add:
+            return pointwise(tile, step, [](Vec a, const Source &b, std::int64_t j) { return Vec::add(a, b.get(j)); });
+        case Op::subtract:
+            return pointwise(tile, step, [](Vec a, const Source &b, std::int64_t j) { return Vec::sub(a, b.get(j)); });
+        case Op::multiply:
+            return pointwise(tile, step, [](Vec a, const Source &b, std::int64_t j) { return Vec::mul(a, b.get(j)); });
+        case Op::scale: {
+            const Vec factor = Vec::spread(step.extra[0]), shift = Vec::spread(step.extra[1]);
+            return pointwise(tile, step,
+                             [=](Vec a, const Source &, std::int64_t) { return Vec::fma(a, factor, shift); });
+        }
+        default: return pointwise(tile, step, [](Vec a, const Source &, std::int64_t) { return a; });
+    }
+}
+
+// One register of samples becomes one column of the wide tile.
+inline void widen(const Tile &tile, const Step &step) {
+    const float *a = at(tile, step.a);
+    float *out = at(tile, step.out) + tile.column * L;
+    each(step.out, step.a, step.a, step.out.rank, [&](std::int64_t o, std::int64_t i, std::int64_t) {
+        Vec::load(a + i * L).store(out + o * L);
+    });
+}
+
+}  // namespace
+}  // namespace optprune::population
+
+#endif

@@ -1,0 +1,109 @@
+// A linear layer: one kept weight, a few registers of samples.
+#ifndef OPTPRUNE_KERNELS_POPULATION_LINEAR_H
+#define OPTPRUNE_KERNELS_POPULATION_LINEAR_H
+
+#include "kernels/population/elementwise.h"
+
+namespace optprune::population {
+namespace {
+
+constexpr std::int64_t most_registers = 8;
+
+// Where each row's kept weights of a panel of columns start: they stand in ascending order, so a panel is a slice.
+constexpr std::int64_t cached_floats = 5120;  // of a tile that stay in a first-level cache of 32 KiB beside the rest
+
+template <int R>
+void add_row(const float *x, const Kept *kept, const Kept *end, const float *sums_in, float bias, Vec low,
+             float *sums) {
+    Vec sum[R];
+    for (int j = 0; j < R; ++j) sum[j] = sums_in != nullptr ? Vec::load(sums_in + j * L) : Vec::spread(bias);
+    for (; kept != end; ++kept) {
+        const Vec weight = Vec::spread(kept->weight);
+        const float *from = x + kept->offset;
+        for (int j = 0; j < R; ++j) sum[j] = Vec::fma(weight, Vec::load(from + j * L), sum[j]);
+    }
+    for (int j = 0; j < R; ++j) Vec::max(low, sum[j]).store(sums + j * L);
+}
+
+template <int R>
+void linear_rows(const Step &step, const Layer &layer, const Rows &rows, const float *x, std::int64_t row_floats,
+                 float *out) {
+    const Vec nothing = Vec::spread(-__builtin_inff());
+    const Vec low = step.activation == Activation::relu ? Vec::zero() : nothing;
+    const std::int64_t out_step = step.out.stride[0] * L;
+    const auto bias = [&](std::int64_t r) { return step.bias == nullptr ? 0.0f : step.bias[r]; };
+    const std::int64_t total = rows.start[layer.rows], dense = static_cast<std::int64_t>(rows.live.size()) * layer.columns;
+    constexpr std::int64_t panel = cached_floats / (R * L);
+    if (total * 16 < dense || layer.columns <= panel) {
+        for (const std::int32_t r : rows.live) {
+            const Kept *kept = rows.kept.data();
+            add_row<R>(x, kept + rows.start[r], kept + rows.start[r + 1], nullptr, bias(r), low, out + r * out_step);
+        }
+        return;
+    }
+    // Dense rows read every column of the tile: take the columns that the first-level cache holds, for all rows.
+    std::vector<std::int64_t> cursor(rows.start.begin(), rows.start.end() - 1);
+    for (std::int64_t from = 0; from < layer.columns; from += panel) {
+        const bool last = from + panel >= layer.columns;
+        const std::int64_t end_offset = (from + panel) * row_floats;
+        for (const std::int32_t r : rows.live) {
+            const Kept *begin = rows.kept.data() + cursor[r], *stop = rows.kept.data() + rows.start[r + 1], *end = stop;
+            if (!last) {
+                end = begin;
+                while (end != stop && end->offset < end_offset) ++end;
+                cursor[r] = end - rows.kept.data();
+            }
+            float *sums = out + r * out_step;
+            add_row<R>(x, begin, end, from > 0 ? sums : nullptr, bias(r), last ? low : nothing, sums);
+        }
+    }
+}
+
+template <int R = most_registers>
+void linear_tile(std::int64_t registers, const Step &step, const Layer &layer, const Rows &rows, const float *x,
+                 std::int64_t row_floats, float *out) {
+    if constexpr (R > 1) {
+        if (registers < R) return linear_tile<R - 1>(registers, step, layer, rows, x, row_floats, out);
+    }
+    linear_rows<R>(step, layer, rows, x, row_floats, out);
+}
+
+// Activations other than ReLU take their own pass over the rows that were computed.
+inline void activate_rows(const Tile &tile, const Step &step, const Rows &rows, std::int64_t registers) {
+    if (step.activation == Activation::none || step.activation == Activation::relu) return;
+    float *out = at(tile, step.out);
+    for (const std::int32_t r : rows.live) {
+        float *row = out + r * step.out.stride[0] * L;
+        for (std::int64_t n = 0; n < registers; ++n) {
+            activate(Vec::load(row + n * L), step.activation, step.parameters).store(row + n * L);
+        }
+    }
+}
+
+inline void linear(const Tile &tile, const Step &step) {
+    const Layer &layer = tile.call.program.layers[step.layer];
+    const Rows &rows = tile.rows[step.layer];
+    const std::int64_t registers = step.a.shape[1], x_step = step.a.stride[0] * L;
+    const float *x = at(tile, step.a);
+    float *out = at(tile, step.out);
+    if (registers <= most_registers) {
+        linear_tile(registers, step, layer, rows, x, x_step, out);
+    } else {  // columns far apart would fight for the same cache sets: lay them side by side first
+        float *packed = tile.scratch.packed.get();
+        for (std::int64_t n = 0; n < registers; n += most_registers) {
+            const std::int64_t count = registers - n < most_registers ? registers - n : most_registers;
+            for (std::int64_t i = 0; i < layer.columns; ++i) {
+                for (std::int64_t j = 0; j < count; ++j) {
+                    Vec::load(x + i * x_step + (n + j) * L).store(packed + (i * most_registers + j) * L);
+                }
+            }
+            linear_tile(count, step, layer, rows, packed, most_registers * L, out + n * L);
+        }
+    }
+    activate_rows(tile, step, rows, registers);
+}
+
+}  // namespace
+}  // namespace optprune::population
+
+#endif

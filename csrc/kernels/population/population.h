@@ -1,0 +1,142 @@
+// A whole network under many masks: fitness of P candidates, one tile of samples after the other through all steps.
+//
+//   input tile ─▶ step ─▶ step ─▶ … ─▶ loss        one candidate, one tile: everything stays in cache
+//
+// Every number of a tile is a register of samples. A tensor is an array of registers with strides, so that a
+// permutation, a slice or the border of a padded picture costs nothing. Convolutions run on a *narrow* tile of one
+// register of samples, whose pictures fit into the caches; linear layers on a *wide* tile of `width` registers, so that
+// one weight serves many samples. A program runs its narrow steps `width` times, then its wide ones once.
+//
+// Weights under clear bits are skipped, never multiplied. Each output is one accumulator that starts with the bias and
+// takes the kept products in ascending order, so neither the instruction set nor the number of threads changes a bit.
+#ifndef OPTPRUNE_KERNELS_POPULATION_H
+#define OPTPRUNE_KERNELS_POPULATION_H
+
+#include <cstdint>
+#include <vector>
+
+#include "common/variants.h"
+
+namespace optprune::population {
+
+constexpr int most_dims = 6;
+constexpr int most_numbers = 24;
+
+enum class Space : std::int64_t { narrow_input, wide_input, narrow, wide, constant };
+
+// Registers of samples. Space constant: one float each, the same for all samples.
+struct Tensor {
+    Space space;
+    std::int64_t offset, rank, shape[most_dims], stride[most_dims];
+};
+
+enum class Op : std::int64_t {
+    linear,       // a: [I, N] -> out: [O, N], N contiguous registers
+    conv2d,       // a: [C, H, W] with its border -> out: [O, H', W']
+    activation,   // out = f(a)
+    add,          // out = f(a + b)
+    subtract,     // out = f(a - b)
+    multiply,     // out = f(a * b)
+    scale,        // out = f(a * factor + shift)
+    max_pool,     // a: [C, H, W] with its border -> out: [C, H', W']
+    average_pool,
+    mean,         // over the last `dims` dimensions of a
+    softmax,      // over the last dimension
+    log_softmax,
+    layer_norm,   // over the last `dims` dimensions
+    matmul,       // a: [..., M, K], b: [..., K, N] -> out: [..., M, N]
+    embedding,    // a: [positions] of indices -> out: [E, positions]
+    widen,        // narrow a -> one register column of wide out
+    loss,         // a: [C, positions, width], b: what is wanted
+};
+
+enum class Activation : std::int64_t {
+    none, relu, relu6, leaky_relu, elu, gelu, gelu_tanh, silu, sigmoid, tanh, hardswish, hardsigmoid, hardtanh
+};
+
+enum class Loss : std::int64_t { outputs, cross_entropy, error, kl, mse };
+
+struct Step {
+    Op op;
+    std::int64_t narrow;  // 1: runs for each register of the wide tile
+    std::int64_t layer;   // of linear, conv2d; else -1
+    Activation activation;
+    float parameters[2];  // of the activation
+    const float *bias;    // per output unit, or null. scale: factor, shift. layer_norm: weights. embedding: table
+    const float *extra;   // layer_norm: biases
+    std::int64_t numbers[most_numbers];
+    Tensor out, a, b;
+};
+
+// A masked (or dense) matrix of weights.
+struct Layer {
+    const float *weight;         // [rows, columns]
+    std::int64_t rows, columns;
+    std::int64_t first_word;     // in a mask; -1: not pruned, all weights count
+    const std::int64_t *offset;  // [columns]: registers from an output's base in `a` to what the column multiplies
+    // Which rows of this layer anybody reads: those whose columns some live row of a consumer keeps. No consumers
+    // listed: all are read.
+    std::vector<std::pair<std::int64_t, std::int64_t>> consumers;  // (layer, its columns per row of this one)
+};
+
+// What a row keeps, in ascending order of columns. Offsets count floats.
+struct Kept {
+    std::int32_t offset;
+    float weight;
+};
+
+struct Rows {
+    std::vector<std::int32_t> live;      // rows to compute, ascending
+    std::vector<std::int64_t> start;     // [rows + 1], into kept; a dead row is empty
+    std::vector<Kept> kept;
+};
+
+struct Program {
+    std::vector<Step> steps;
+    std::vector<Layer> layers;
+    std::int64_t width;                       // registers of samples of a wide tile, 1 … 8
+    std::int64_t narrow_size, wide_size;      // registers of the scratch arenas
+    std::int64_t narrow_input, wide_input;    // registers of one narrow or wide tile of input
+};
+
+struct Call {
+    const Program &program;
+    const float *narrow_input, *wide_input;   // turned input, tile after tile
+    const std::int64_t *targets;              // [B, positions] of class targets, or null
+    const std::uint64_t *words;               // mask of candidate p at words + p * words_step
+    double *sums;                             // [P, ⌈B / sum_group⌉]: loss of each group of samples
+    float *outputs;                           // Loss::outputs: [P, B, C, positions], else null
+    std::int64_t P, B, words_step;
+    Loss loss;
+};
+
+// Samples whose losses are summed together, on every instruction set: so sums do not depend on the width of a tile.
+constexpr std::int64_t sum_group = 32;
+
+struct Scratch;
+
+struct Kernel {
+    std::int64_t lanes;
+    void (*tile)(const Call &call, std::int64_t candidate, std::int64_t tile, const std::vector<Rows> &rows,
+                 Scratch &scratch);
+    // [samples, features] -> [features, lanes]; absent samples become zero
+    void (*turn)(const float *x, std::int64_t samples, std::int64_t features, float *turned, std::int64_t step);
+};
+
+void run(Isa isa, std::int64_t threads, const Call &call);
+
+// x [B, features] -> tiles of [features, width, lanes], absent samples zero; `turned` has room for ⌈B / tile⌉ tiles
+void turn_input(Isa isa, std::int64_t threads, const float *x, std::int64_t B, std::int64_t features,
+                std::int64_t width, float *turned);
+
+std::int64_t lanes(Isa isa);
+
+// The kept weights of every layer under one mask, rows that nobody reads left out. `lanes`: floats of a register.
+void list_rows(const Program &program, const std::uint64_t *words, std::int64_t lanes, std::vector<Rows> &rows);
+
+extern const Kernel scalar, avx2, avx512;
+extern const Table<Kernel> variants;
+
+}  // namespace optprune::population
+
+#endif

@@ -1,0 +1,153 @@
+"""The native population engine: a program, its inputs turned into tiles, and fitness of packed masks."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import ModuleType
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from optprune_fast.masks.layout import MaskLayout
+from optprune_fast.plan.graph import Graph
+from optprune_fast.plan.lower import lower
+from optprune_fast.plan.placed import Placed
+from optprune_fast.plan.program import ACTIVATIONS, OPS, SPACES, Program, Step
+from optprune_fast.runtime import native
+from optprune_fast.runtime.threads import thread_count
+
+MOST_WIDTH = 8
+SUM_GROUP = 32
+# Their kernels work on the last dimensions, so the width comes first.
+REDUCING = {"mean", "softmax", "log_softmax", "layer_norm", "matmul"}
+LOSSES = {"outputs": 0, "cross_entropy": 1, "error": 2, "kl_to_dense": 3, "mse_to_dense": 4}
+
+
+class Population:
+    """One network, compiled for tiles of `width` registers.
+
+    samples:  how many will usually be evaluated: few samples need narrower tiles
+    """
+
+    def __init__(self, graph: Graph, layout: MaskLayout, state: Mapping[str, Tensor], samples: int) -> None:
+        self.isa = native.isa()
+        self.lanes = native.module().population_lanes(self.isa)
+        width = max(1, min(MOST_WIDTH, -(-samples // self.lanes)))
+        self.program = lower(graph, layout, state, width)
+        self._plan, self._alive = build(native.module(), self.program)
+
+    def turn(self, args: Mapping[int | str, Tensor], samples: int, dense: Tensor | None) -> Turned:
+        """Inputs of `samples` samples, [B, …] each, as tiles."""
+        parts: dict[str, list[Tensor]] = {"narrow_input": [], "wide_input": []}
+        for use in self.program.inputs:
+            size = use.placed.buffer.size
+            if use.index == "dense":
+                x = torch.zeros(samples, size) if dense is None else dense.reshape(samples, size)
+            else:
+                pad_y, pad_x = use.padding
+                x = F.pad(args[use.index].to(torch.float32), (pad_x, pad_x, pad_y, pad_y)).reshape(samples, size)
+            parts[use.placed.buffer.space].append(x)
+        return Turned(*(self._tiles(parts[space], samples, space == "narrow_input") for space in parts), samples)
+
+    def _tiles(self, parts: list[Tensor], samples: int, narrow: bool) -> Tensor | None:
+        if not parts:
+            return None
+        x = torch.cat(parts, dim=1).contiguous()
+        width = 1 if narrow else self.program.width
+        tile = self.program.width * self.lanes
+        out = torch.empty(-(-samples // tile) * tile * x.shape[1])
+        native.module().population_turn(self.isa, thread_count(), x.data_ptr(), samples, x.shape[1], width,
+                                        out.data_ptr())
+        return out
+
+    def sums(self, words: Tensor, turned: Turned, targets: Tensor | None, objective: str) -> Tensor:
+        """float64 [P]: sum over samples of the objective. words: int64 [P, W]."""
+        groups = -(-turned.samples // SUM_GROUP)
+        sums = torch.zeros(len(words), groups, dtype=torch.float64)
+        self._run(words, turned, targets, sums, None, objective)
+        return sums.cumsum(1)[:, -1] if groups else sums.sum(1)
+
+    def outputs(self, words: Tensor, turned: Turned) -> Tensor:
+        """float32 [P, B, …]: the network's outputs."""
+        out = torch.empty(len(words), turned.samples, *self.program.output_shape)
+        self._run(words, turned, None, None, out, "outputs")
+        return out
+
+    def _run(self, words: Tensor, turned: Turned, targets: Tensor | None, sums: Tensor | None, outputs: Tensor | None,
+             objective: str) -> None:
+        native.module().population(
+            self.isa, thread_count(), self._plan, _address(turned.narrow), _address(turned.wide), _address(targets),
+            words.data_ptr(), words.stride(0), _address(sums), _address(outputs), len(words), turned.samples,
+            LOSSES[objective])
+
+
+class Turned:
+    """Inputs as tiles of registers of samples."""
+
+    def __init__(self, narrow: Tensor | None, wide: Tensor | None, samples: int) -> None:
+        self.narrow, self.wide, self.samples = narrow, wide, samples
+
+
+def build(module: ModuleType, program: Program) -> tuple[Any, list[Tensor]]:
+    """The compiled module's own form of a program, and the tensors whose addresses it holds."""
+    alive: list[Tensor] = []
+
+    def hold(tensor: Tensor | None) -> int:
+        if tensor is None:
+            return 0
+        alive.append(tensor)
+        return tensor.data_ptr()
+
+    plan = module.Plan(program.width, program.sizes["narrow"], program.sizes["wide"] * program.width,
+                       program.sizes["narrow_input"], program.sizes["wide_input"] * program.width)
+    for layer in program.layers:
+        plan.add_layer(hold(layer.weight), *layer.weight.shape, layer.first_word, hold(layer.offsets.contiguous()),
+                       list(layer.consumers))
+    for step in program.steps:
+        kind, parameters = step.activation
+        plan.add_step(OPS.index(step.op), step.narrow, step.layer, ACTIVATIONS.index(kind),
+                      [*parameters, 0.0, 0.0][:2], hold(step.bias), hold(step.extra), list(step.numbers),
+                      *_tensors(step, program))
+    return plan, alive
+
+
+def _tensors(step: Step, program: Program) -> list[list[int]]:
+    """out, a, b as the kernel reads them; b is a where there is none."""
+    first = step.op in REDUCING
+    out, a, b = (None if p is None else _encode(p, program.width, first) for p in (step.out, step.a, step.b))
+    assert out is not None and a is not None
+    if step.op == "widen":  # written one register of samples at a time
+        rank = out[2]
+        out = [out[0], out[1], rank - 1, *out[3:2 + rank], *out[3 + rank:-1]]
+    if step.op == "linear":  # positions and width are one run of registers
+        out, a = _flat_run(out), _flat_run(a)
+    return [out, a, a if b is None else b]
+
+
+def _encode(placed: Placed, width: int, width_first: bool) -> list[int]:
+    """[space, offset, rank, shape, stride]; a wide tensor has its registers of samples as one more dimension."""
+    shape, strides, offset = list(placed.shape), list(placed.strides), placed.buffer.offset + placed.offset
+    more = (1, 0) if placed.buffer.space == "constant" else (width, 1)
+    if placed.narrow:
+        shape, strides = shape or [1], strides or [1]
+    else:
+        scale = 1 if placed.buffer.space == "constant" else width
+        strides, offset = [s * scale for s in strides], offset * scale
+        place = 0 if width_first else len(shape)
+        shape.insert(place, more[0])
+        strides.insert(place, more[1])
+    return [SPACES.index(placed.buffer.space), offset, len(shape), *shape, *strides]
+
+
+def _flat_run(tensor: list[int]) -> list[int]:
+    rank = tensor[2]
+    shape, strides = tensor[3:3 + rank], tensor[3 + rank:]
+    if rank == 2:
+        return tensor
+    return [tensor[0], tensor[1], 2, shape[0], shape[1] * shape[2], strides[0], 1]
+
+
+def _address(tensor: Tensor | None) -> int:
+    return 0 if tensor is None else tensor.data_ptr()

@@ -1,0 +1,210 @@
+"""From a graph to a program: where each value lies, which steps melt into one, which weights a step multiplies.
+
+    narrow │ conv2d  pool  matmul  embedding  linear over positions     one register of samples at a time
+           ▼ widen
+    wide   │ linear  activation  loss                                   `width` registers: one weight, many samples
+
+Pictures are kept narrow, so that they fit into the caches; from the last step that has positions on, the tile is wide.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from optprune_fast.masks.layout import MaskLayout
+from optprune_fast.plan import rules
+from optprune_fast.plan.arena import assign
+from optprune_fast.plan.consumers import readers
+from optprune_fast.plan.graph import Graph, Node
+from optprune_fast.plan.placed import Buffer, Placed, Space, contiguous, in_order, order_of
+from optprune_fast.plan.program import InputUse, LayerUse, Program, Step
+
+POSITIONAL = {"conv2d", "max_pool", "avg_pool", "matmul", "embedding"}
+# Steps whose kernel applies an activation to what it writes.
+ACTIVATING = {"linear", "add", "sub", "mul", "scale", "max_pool", "avg_pool", "mean"}
+
+
+class CannotLower(Exception):
+    """Why the native engine does not run a graph."""
+
+
+def lower(graph: Graph, layout: MaskLayout, state: Mapping[str, Tensor], width: int, *, reuse: bool = True) -> Program:
+    """The program of a graph with these weights.
+
+    width:  registers of samples in a wide tile, 1 to 8
+    reuse:  values that are never alive together share memory
+
+    Raises `CannotLower` where a node has no native step.
+    """
+    lowering = Lowering(graph, layout, state, width)
+    lowering.run()
+    lowering.finish(reuse)
+    return lowering.program
+
+
+@dataclass
+class Lowering:
+    """The state of one lowering. Rules (one a node, in `rules`) place values and add steps through it."""
+
+    graph: Graph
+    layout: MaskLayout
+    state: Mapping[str, Tensor]
+    width: int
+
+    def __post_init__(self) -> None:
+        self.program = Program(self.width)
+        self.values: dict[int, Placed] = {}
+        self.constants = self.graph.constants(self.state)
+        self.constant_of: dict[int, Tensor] = {}  # id of a constant's buffer -> its numbers
+        self.users: dict[int, list[Node]] = {}
+        for node in self.graph.nodes:
+            for value in node.inputs:
+                self.users.setdefault(value, []).append(node)
+        self.done: set[int] = set()  # outputs of nodes that were melted into an earlier one
+        nodes = self.graph.nodes
+        positional = [i for i, node in enumerate(nodes) if self._has_positions(node)]
+        self.last_narrow = positional[-1] if positional else -1
+        self.narrow = self.last_narrow >= 0
+        self.layer_index = {}
+        for node in nodes:
+            if node.op in ("linear", "conv2d"):
+                shape = self.state[node.tensors["weight"]].shape
+                self.layer_index[node.output] = (len(self.layer_index), torch.Size(shape[2:]).numel())
+
+    def _has_positions(self, node: Node) -> bool:
+        if node.op in POSITIONAL:
+            return True
+        rank = len(self.graph.shapes[node.inputs[0]]) if node.inputs else 0
+        return node.op in ("linear", "layer_norm", "mean", "softmax") and rank > 1
+
+    def run(self) -> None:
+        for index, node in enumerate(self.graph.nodes):
+            self.narrow = index <= self.last_narrow
+            if node.output in self.done:
+                continue
+            rule = rules.RULES.get(node.op)
+            if rule is None:
+                raise CannotLower(f"{node.attributes.get('name', node.op)} has no native step")
+            rule(self, node)
+        self.narrow = False
+        self._loss()
+
+    # ---- what rules use
+
+    def source(self, value: int) -> Placed:
+        """A value where the present steps can read it: a narrow one is widened once narrow steps are over."""
+        placed = self.values[value]
+        if self.narrow or not placed.narrow:
+            return placed
+        wide = self.allocate(placed.shape, order_of(placed))
+        wide.buffer.first = 0  # narrow steps run before all wide ones
+        self.add(Step("widen", True, wide, placed, name="widen"))
+        self.values[value] = wide
+        return wide
+
+    def allocate(self, shape: tuple[int, ...], order: tuple[int, ...] | None = None) -> Placed:
+        size = torch.Size(shape).numel()
+        buffer = Buffer(self.space, size, first=len(self.program.steps), last=len(self.program.steps))
+        self.program.buffers.append(buffer)
+        return contiguous(buffer, shape) if order is None else in_order(buffer, shape, order)
+
+    def allocate_picture(self, value: int, shape: tuple[int, ...]) -> Placed:
+        """Room for [C, H, W], with the border of zeros that the convolutions that read it need."""
+        pad_y, pad_x = self.padding_of(value)
+        if pad_y == pad_x == 0:
+            return self.allocate(shape)
+        C, H, W = shape
+        plane, row = (H + 2 * pad_y) * (W + 2 * pad_x), W + 2 * pad_x
+        now = len(self.program.steps)
+        buffer = Buffer("narrow", C * plane, (C, H, W, pad_y, pad_x), now, now)
+        self.program.buffers.append(buffer)
+        return Placed(buffer, shape, (plane, row, 1), pad_y * row + pad_x)
+
+    def padding_of(self, value: int) -> tuple[int, int]:
+        pads = [node.attributes["padding"] for node in self.users.get(value, []) if node.op == "conv2d"]
+        return max((p[0] for p in pads), default=0), max((p[1] for p in pads), default=0)
+
+    @property
+    def space(self) -> Space:
+        return "narrow" if self.narrow else "wide"
+
+    def add(self, step: Step) -> None:
+        now = len(self.program.steps)
+        for placed in (step.out, step.a, step.b):
+            if placed is not None:
+                placed.buffer.last = now
+        self.program.steps.append(step)
+
+    def only_user(self, value: int) -> Node | None:
+        users = self.users.get(value, [])
+        return users[0] if len(users) == 1 and value != self.graph.output else None
+
+    def take_activation(self, node: Node) -> tuple[tuple[str, tuple[float, ...]], int]:
+        """The activation that alone reads the output of `node` and its output, or none and the node's own."""
+        user = self.only_user(node.output)
+        if user is None or user.op != "activation" or user.output in self.done or not self._same_side(user):
+            return ("none", ()), node.output
+        if node.op not in ACTIVATING and not (node.op == "conv2d" and user.attributes["kind"] == "relu"):
+            return ("none", ()), node.output
+        self.done.add(user.output)
+        return (user.attributes["kind"], tuple(user.attributes["parameters"])), user.output
+
+    def _same_side(self, node: Node) -> bool:
+        return (self.graph.nodes.index(node) <= self.last_narrow) == self.narrow
+
+    def add_layer(self, node: Node, weight: Tensor, offsets: Tensor, positions: int) -> int:
+        name = node.tensors["weight"]
+        prunable = any(name == layer.name for layer in self.layout)
+        first_word = self.layout[name].first_word if prunable else -1
+        self.program.layers.append(LayerUse(name, weight, first_word, offsets, positions,
+                                            readers(self.graph, node, self.layer_index)))
+        return len(self.program.layers) - 1
+
+    def add_input(self, value: int, index: int | str) -> None:
+        """Inputs stand in their own space, turned beforehand and padded for the convolutions that read them."""
+        shape = self.graph.shapes[value]
+        pad = self.padding_of(value) if self.narrow and len(shape) == 3 else (0, 0)
+        padded = shape if pad == (0, 0) else (shape[0], shape[1] + 2 * pad[0], shape[2] + 2 * pad[1])
+        buffer = Buffer("narrow_input" if self.narrow else "wide_input", torch.Size(padded).numel())
+        placed = contiguous(buffer, padded)
+        self.program.inputs.append(InputUse(index, placed, pad))
+        self.program.buffers.append(buffer)
+        if pad != (0, 0):
+            placed = placed.slice(1, pad[0], shape[1], 1).slice(2, pad[1], shape[2], 1)
+        self.values[value] = placed
+
+    def copy(self, placed: Placed, order: tuple[int, ...] | None = None) -> Placed:
+        out = self.allocate(placed.shape, order)
+        self.add(Step("activation", self.narrow, out, placed, name="copy"))
+        return out
+
+    # ---- the end
+
+    def _loss(self) -> None:
+        out = self.source(self.graph.output)
+        shape = out.shape
+        rows = (shape[0] if shape else 1, torch.Size(shape[1:]).numel())
+        flat = out.reshape(rows)
+        if flat is None:
+            flat = self.copy(out).reshape(rows)
+        assert flat is not None
+        wanted = Buffer("wide_input", rows[0] * rows[1])
+        self.program.buffers.append(wanted)
+        self.add(Step("loss", False, flat, flat, contiguous(wanted, rows), name="loss"))
+        self.program.inputs.append(InputUse("dense", contiguous(wanted, rows)))
+        self.program.output_shape = shape
+
+    def finish(self, reuse: bool) -> None:
+        """Decide where in its space each buffer starts."""
+        for space in ("narrow", "wide"):
+            self.program.sizes[space] = assign([b for b in self.program.buffers if b.space == space], reuse)
+        for space in ("narrow_input", "wide_input"):
+            offset = 0
+            for buffer in self.program.buffers:
+                if buffer.space == space:
+                    buffer.offset, offset = offset, offset + buffer.size
+            self.program.sizes[space] = offset

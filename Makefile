@@ -2,7 +2,7 @@
 #
 #   make demo         prune a small digits network three ways and compare: runs/demo
 #   make test         native build, ruff, mypy, all tests, doctests
-#   make bench        the strategies and their defaults compared on the digits: a Markdown table, some 80 s
+#   make bench        Markdown tables, some minutes: the evaluator and moves against torch, quickly; the strategies
 #   make installs     build and install the package in every supported way, with and without compilers
 #   make sanitizers   the kernel tests on kernels built with address and undefined-behaviour sanitizers
 #   make gpu-check    for a machine with a GPU and no network: uses its own Python, not .venv
@@ -57,6 +57,8 @@ doctests: install
 	$(BIN)/pytest -q --doctest-modules optprune_fast
 
 bench: install
+	$(BIN)/python -m benchmarks.masked_forward.run --quick
+	$(BIN)/python -m benchmarks.moves.run --quick
 	$(BIN)/python benchmarks/search/defaults.py
 
 installs: install

@@ -7,6 +7,7 @@ from typing import Any
 
 import typer
 
+from optprune_fast.cli.bench import bench
 from optprune_fast.cli.demo import demo
 from optprune_fast.cli.doctor import doctor
 from optprune_fast.cli.eval import evaluate
@@ -23,6 +24,7 @@ app.command()(demo)
 app.command()(prune)
 app.command("eval")(evaluate)
 app.command()(inspect)
+app.command()(bench)
 app.command()(doctor)
 
 
@@ -37,4 +39,3 @@ def _later(name: str, what: str) -> Callable[..., Any]:
 
 
 export = _later("export", "sparse formats come next; Result.apply_to(model) and a plain save work today")
-bench = _later("bench", "measured comparisons come with the fast engine; `optprune-fast demo` shows times today")

@@ -93,7 +93,7 @@ def test_a_result_that_is_not_there_is_named(here, run, command):
     assert "nowhere" in ran.err
 
 
-@pytest.mark.parametrize("command", ["export", "bench"])
+@pytest.mark.parametrize("command", ["export"])
 def test_what_is_not_built_yet_says_so(run, command):
     ran = run(command, "anything", "--at", "all")
     assert (ran.code, ran.out) == (2, "")

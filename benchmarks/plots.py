@@ -1,0 +1,59 @@
+"""The pictures beside docs/RESULTS.md: speed-up against density, cost against P and against B."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+Rows = Sequence[Mapping[str, Any]]
+
+
+def draw(rows: Mapping[str, Rows], folder: Path) -> None:
+    """The picture of each kind of rows that has one. Needs matplotlib, the extra `plot`."""
+    if "masked_forward" in rows:
+        speed_up(rows["masked_forward"], folder / "speed_up_by_density.png")
+    if "cost" in rows:
+        cost(rows["cost"], folder / "cost_by_size.png")
+
+
+def speed_up(rows: Rows, path: Path) -> None:
+    """Times the best torch rival, on the least number of threads."""
+    figure, axes = _figure(1)
+    threads = min(row["threads"] for row in rows)
+    curves: dict[str, list[tuple[float, float]]] = {}
+    for row in rows:
+        if row["ours"] and row["threads"] == threads and row["ratio"]:
+            name = f"{row['network']}, P = {row['P']}, B = {row['B']} ({row['rival']})"
+            curves.setdefault(name, []).append((row["density"], row["ratio"]))
+    for (name, points), marker in zip(sorted(curves.items()), "osv^Dx*P" * len(curves), strict=False):
+        axes[0].plot(*zip(*sorted(points), strict=True), marker=marker, label=name)
+    axes[0].axhline(1, color="#555555", linestyle=":")
+    axes[0].set(xscale="log", yscale="log", xlabel="density", ylabel="times the best torch rival",
+                title=f"independent random masks, {threads} thread{'s' if threads > 1 else ''}")
+    axes[0].grid(alpha=0.3)
+    axes[0].legend(fontsize="small")
+    figure.savefig(path, dpi=130)
+
+
+def cost(rows: Rows, path: Path) -> None:
+    figure, axes = _figure(2)
+    for panel, over in zip(axes, "PB", strict=True):
+        for row in rows:
+            if row["over"] == over:
+                end = max(row["at"])
+                name = f"{row['network']}, R² = {row['r2']:.4f}"
+                [points] = panel.plot(row["at"], [1000 * s for s in row["median_s"]], "o", label=name)
+                panel.plot([0, end], [1000 * row["intercept_s"], 1000 * (row["intercept_s"] + end * row["slope_s"])],
+                           color=points.get_color())
+        panel.set(xlabel=over, ylabel="ms", title=f"cost against {over}")
+        panel.grid(alpha=0.3)
+        panel.legend(fontsize="small")
+    figure.savefig(path, dpi=130)
+
+
+def _figure(panels: int) -> tuple[Any, list[Any]]:
+    """A figure of its own needs no display."""
+    figure = importlib.import_module("matplotlib.figure").Figure(figsize=(6.4 * panels, 4.6), layout="constrained")
+    return figure, list(figure.subplots(1, panels, squeeze=False)[0])

@@ -1,0 +1,114 @@
+"""Writes the generated sections of docs/RESULTS.md and the plots beside it from benchmarks/results/*.json.
+
+    python -m benchmarks.report
+
+A section lies between `<!-- name table -->` and `<!-- /name table -->`; what is outside stays as it is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from benchmarks import plots, results
+from benchmarks.moves import run as moves
+from optprune_fast.bench import markdown
+from optprune_fast.bench.table import milliseconds, text
+
+DOCS = Path(__file__).parents[1] / "docs"
+Document = Mapping[str, Any]
+Row = Mapping[str, Any]
+
+
+def from_where(document: Document, command: str) -> str:
+    """The line below a table: who measured it."""
+    machine = document["machine"]
+    return (f"{machine['processor']}, {machine['cores']} cores, torch {machine['torch']} ({machine['torch_uses']}), "
+            f"load {machine['load'][0] if machine['load'] else 'unknown'} before, {machine['date'][:10]}, commit "
+            f"{machine['commit']}; `python -m {command}`.")
+
+
+def group(rows: Sequence[Row], *keys: str) -> dict[tuple[Any, ...], list[Row]]:
+    found: dict[tuple[Any, ...], list[Row]] = {}
+    for row in rows:
+        found.setdefault(tuple(row[key] for key in keys), []).append(row)
+    return found
+
+
+def masked_forward(document: Document) -> str:
+    """A table for each network, size and number of threads: a row a rival, a column a density."""
+    parts = []
+    for (network, P, B, threads), rows in group(document["rows"], "network", "P", "B", "threads").items():
+        densities = list(dict.fromkeys(row["density"] for row in rows))
+        table = []
+        for (rival,), own in group(rows, "rival").items():
+            if own[0]["declined"]:
+                continue
+            at = {row["density"]: row for row in own}
+            table.append([f"**{rival}**" if own[0]["ours"] else rival,
+                          *(milliseconds(at[density]["median_s"]) for density in densities),
+                          memory(own)])
+            if own[0]["ours"]:
+                table.append(["× the best torch rival", *(text(at[d]["ratio"], "{:.1f}") for d in densities), ""])
+                table.append(["useful GFLOP/s", *(text(at[d]["useful_gflops"], "{:.1f}") for d in densities), ""])
+                table.append(["of the measured peak", *(text(at[d]["share_of_peak"], "{:.0%}") for d in densities), ""])
+        head = ["ms", *(f"D = {density:g}" for density in densities), "memory, MiB"]
+        plural = "s" if threads > 1 else ""
+        parts += [f"**{network}**, P = {P}, B = {B}, {threads} thread{plural}", markdown(head, table)]
+    peaks = {row["threads"]: row["peak_gflops"] for row in document["rows"]}
+    measured = ", ".join(f"{peak:.0f} GFLOP/s on {threads}" for threads, peak in peaks.items())
+    where = from_where(document, "benchmarks.masked_forward.run")
+    parts.append(f"Medians; peak: {document['peak']}, {measured}. {where}")
+    return "\n\n".join(parts)
+
+
+def memory(rows: Sequence[Row]) -> str:
+    known = [row["memory_bytes"] for row in rows if row["memory_bytes"] is not None]
+    return f"{max(known) / 2**20:.0f}" if known else ""
+
+
+def cost(document: Document) -> str:
+    table = [[row["network"], f"{row['over']} = {', '.join(map(str, row['at']))}", f"{1000 * row['slope_s']:.4f}",
+              f"{1000 * row['intercept_s']:.2f}", f"{row['r2']:.4f}"] for row in document["rows"]]
+    return (markdown(["network", "over", "ms for one more", "ms at nought", "R²"], table) + "\n\n"
+            + from_where(document, "benchmarks.masked_forward.fit_cost"))
+
+
+def swaps(document: Document) -> str:
+    table = markdown(moves.HEADER, [moves.cells(row) for row in document["rows"]])
+    return f"{table}\n\n{from_where(document, 'benchmarks.moves.run')}"
+
+
+SECTIONS: dict[str, Callable[[Document], str]] = {"masked_forward": masked_forward, "cost": cost, "moves": swaps}
+
+
+def filled(page: str, name: str, content: str) -> str:
+    """The page with the section's content replaced; `ValueError` if it has no such section.
+
+    >>> filled("a <!-- x table -->old<!-- /x table --> b", "x", "new").splitlines()
+    ['a <!-- x table -->', 'new', '<!-- /x table --> b']
+    """
+    begin, end = f"<!-- {name} table -->", f"<!-- /{name} table -->"
+    if page.count(begin) != 1 or page.count(end) != 1:
+        raise ValueError(f"the page needs {begin} and {end}, once each")
+    before, _, rest = page.partition(begin)
+    return f"{before}{begin}\n{content}\n{end}{rest.partition(end)[2]}"
+
+
+def main(folder: Path = results.FOLDER, docs: Path = DOCS) -> list[str]:
+    """The newest file of each kind; returns the names of the sections that were written."""
+    page = docs / "RESULTS.md"
+    content, written = page.read_text(), []
+    for name, section in SECTIONS.items():
+        documents = results.read(name, folder)
+        if documents:
+            content = filled(content, name, section(documents[-1]))
+            written.append(name)
+    page.write_text(content)
+    plots.draw({name: results.read(name, folder)[-1]["rows"] for name in written}, docs)
+    return written
+
+
+if __name__ == "__main__":
+    print("written:", ", ".join(main()) or "nothing, there are no results")

@@ -1,0 +1,91 @@
+"""Where a figure comes from: machine, versions, commit, date; and the machine's own limit."""
+
+from __future__ import annotations
+
+import datetime
+import functools
+import os
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from optprune_fast.runtime.doctor import doctor
+from optprune_fast.runtime.errors import message
+
+SIZES = (256, 512, 1024)
+PEAK_NAME = "best float32 matrix product of torch"
+
+
+def describe_machine() -> dict[str, Any]:
+    """What belongs beside every figure.
+
+    >>> sorted(describe_machine())
+    ['commit', 'cores', 'date', 'load', 'numba', 'package', 'platform', 'processor', 'python', 'torch', 'torch_uses']
+    """
+    report = doctor()
+    return {"processor": report.processor, "cores": os.cpu_count(), "platform": report.platform,
+            "python": report.python, "package": report.version, "torch": report.packages["torch"],
+            "numba": report.packages["numba"], "torch_uses": report.torch_instructions,
+            "load": [round(load, 2) for load in os.getloadavg()] if hasattr(os, "getloadavg") else None,
+            "commit": commit(), "date": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")}
+
+
+def commit() -> str | None:
+    """The commit of the package's source, with a plus sign where the tree has changes; None for an installed one."""
+    root = Path(__file__).parents[2]
+    if not (root / ".git").exists():
+        return None
+    try:
+        head = _git(root, "rev-parse", "--short", "HEAD")
+        return head + ("+" if _git(root, "status", "--porcelain", "--untracked-files=no") else "")
+    except (OSError, subprocess.CalledProcessError):  # no git here, or a tree that it does not trust
+        return None
+
+
+def _git(root: Path, *arguments: str) -> str:
+    return subprocess.run(["git", "-C", str(root), *arguments], capture_output=True, text=True, check=True
+                          ).stdout.strip()
+
+
+@contextmanager
+def on_threads(threads: int) -> Iterator[None]:
+    """Both sides on this many threads."""
+    wish = os.environ.get("OPTPRUNE_THREADS")
+    if threads < 1 or (wish and wish != str(threads)):
+        raise ValueError(message("bench", "threads must be at least 1, and OPTPRUNE_THREADS would hold for one side "
+                                 "only", "unset OPTPRUNE_THREADS", threads=threads, OPTPRUNE_THREADS=wish))
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+@functools.cache
+def measured_peak(threads: int, seconds: float = 1.0) -> float:
+    """GFLOP/s of torch's best square float32 matrix product on these threads: a measured bound on multiply-adds,
+    a little below that of the arithmetic units. Measured once a process.
+
+    >>> measured_peak(1, seconds=0.01) > 0
+    True
+    """
+    best = 0.0
+    with on_threads(threads):
+        for size in SIZES:
+            a, b = torch.ones(size, size), torch.ones(size, size)
+            end = time.perf_counter() + seconds / len(SIZES)
+            out = a @ b
+            while True:
+                start = time.perf_counter()
+                torch.mm(a, b, out=out)
+                now = time.perf_counter()
+                best = max(best, 2 * size**3 / (now - start) / 1e9)
+                if now > end:
+                    break
+    return best

@@ -1,0 +1,64 @@
+"""How much memory a rival needs beyond its inputs: the high-water mark of a fresh process."""
+
+from __future__ import annotations
+
+import ctypes
+import gc
+import multiprocessing
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+
+from optprune_fast.bench.machine import on_threads
+from optprune_fast.bench.problem import Masks, Problem, fresh_masks
+from optprune_fast.bench.rival import Rival
+
+STATUS, CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
+
+
+def peak_beyond_inputs(make: Callable[[], Problem], rival: Rival, density: float, candidates: int,
+                       threads: int) -> int | None:
+    """Bytes; None where the system does not tell, or the rival declines, or it compiles (the compiler's memory would
+    be counted).
+
+    make:  gives the problem in the other process, so it must be picklable: a function of a module, or a partial of one
+    """
+    if rival.slow_start or not STATUS.exists():
+        return None
+    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as fresh:
+        return fresh.submit(_peak, make, rival, density, candidates, threads).result()
+
+
+def _peak(make: Callable[[], Problem], rival: Rival, density: float, candidates: int, threads: int) -> int | None:
+    with on_threads(threads):
+        problem = make()
+        if rival.declines(problem):
+            return None
+        masks = fresh_masks(problem, density, candidates, 1)
+        if not rival.ours:
+            _ = masks.dense  # the masks are inputs, in the form that the rival takes
+        one = Masks(masks.packed[:1])
+        load(rival, problem, one)
+        inputs = _kilobytes("VmRSS")
+        prepared = rival.prepare(problem, one)
+        try:
+            CLEAR.write_text("5")  # the mark starts anew: what preparing took and gave back is not counted
+        except OSError:
+            return None
+        prepared.fitness(masks)
+        return max(0, _kilobytes("VmHWM") - inputs) * 1024
+
+
+def load(rival: Rival, problem: Problem, one: Masks) -> None:
+    """Have the rival load its libraries, some 100 MiB of code, on one sample; what that took is given back."""
+    tiny = Problem(problem.name, problem.model, problem.inputs[:1], problem.targets[:1])
+    rival.prepare(tiny, one).fitness(one)
+    gc.collect()
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # of glibc, which else keeps what was freed
+    if trim is not None:
+        trim(0)
+
+
+def _kilobytes(name: str) -> int:
+    line = next(line for line in STATUS.read_text().splitlines() if line.startswith(f"{name}:"))
+    return int(line.split()[1])

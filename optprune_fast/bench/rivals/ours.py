@@ -1,0 +1,12 @@
+"""This package: `Evaluator(model, data)(masks)`, from packed masks."""
+
+from __future__ import annotations
+
+from optprune_fast.bench.problem import Masks, Problem
+from optprune_fast.bench.rival import Prepared
+from optprune_fast.engine.evaluator import Evaluator
+
+
+def prepare(problem: Problem, masks: Masks, backend: str) -> Prepared:
+    evaluator = Evaluator(problem.model, (problem.inputs, problem.targets), backend=backend, layout=problem.layout)
+    return Prepared(lambda masks: evaluator(masks.packed), "" if backend == evaluator.backend else evaluator.backend)

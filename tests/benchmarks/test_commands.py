@@ -1,0 +1,133 @@
+"""The commands run on tiny networks and write what the report reads."""
+
+from __future__ import annotations
+
+import json
+import os
+from functools import partial
+
+import pytest
+import torch
+
+from benchmarks import report, results
+from benchmarks.masked_forward import fit_cost
+from benchmarks.masked_forward import run as masked_forward
+from benchmarks.moves import run as moves
+from benchmarks.moves import task
+from optprune_fast.bench import TORCH
+from optprune_fast.bench.machine import on_threads
+from optprune_fast.bench.memory import STATUS, peak_beyond_inputs
+from optprune_fast.bench.oracle import RivalError
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+ROW = {"network", "P", "B", "density", "threads", "rival", "ours", "declined", "detail", "error", "calls", "median_s",
+       "lowest_s", "highest_s", "useful_gflops", "best_torch", "ratio", "peak_gflops", "share_of_peak", "memory_bytes"}
+MACHINE = {"processor", "cores", "torch", "commit", "date", "load"}
+
+
+@pytest.fixture(scope="module")
+def measured(tmp_path_factory):
+    """Small runs of all three, as main writes them: aside, below the current folder."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(tmp_path_factory.mktemp("aside"))
+        small_runs()
+        return results.ASIDE.absolute()
+
+
+def small_runs():
+    masked_forward.main(["--small", "--networks", "mlp", "--densities", "1", ".1", "--rounds", "1", "--backends",
+                         "torch"])
+    fit_cost.main(["--small", "--networks", "mlp", "--P", "2", "4", "6", "--B", "2", "4", "6", "--at", "2", "4",
+                   "--rounds", "1", "--backend", "torch"])
+    moves.main(["--small", "--networks", "mlp", "--backends", "torch"])
+
+
+def test_files_say_what_was_measured_where(measured):
+    documents = {path.stem: json.loads(path.read_text()) for path in measured.glob("*.json")}
+    assert set(documents) == {"masked_forward", "cost", "moves"}
+    for kind, document in documents.items():
+        assert document["kind"] == kind
+        assert set(document["machine"]) >= MACHINE
+        assert document["peak"] == "best float32 matrix product of torch"
+    rows = documents["masked_forward"]["rows"]
+    assert all(set(row) == ROW for row in rows)
+    assert {row["density"] for row in rows} == {1.0, 0.1}
+    assert len({row["best_torch"] for row in rows if row["density"] == 1.0}) == 1
+    assert {row["way"] for row in documents["moves"]["rows"]} == {"moves", "population"}
+
+
+def test_the_report_fills_its_sections_and_nothing_else(measured, tmp_path):
+    pytest.importorskip("matplotlib", reason="matplotlib is not installed")
+    page = (report.DOCS / "RESULTS.md").read_text()
+    (tmp_path / "RESULTS.md").write_text(page)
+    assert report.main(measured, tmp_path) == ["masked_forward", "cost", "moves"]
+    once = (tmp_path / "RESULTS.md").read_text()
+    assert "× the best torch rival" in once
+    assert once.partition("<!-- masked_forward table -->")[0] == page.partition("<!-- masked_forward table -->")[0]
+    assert {path.name for path in tmp_path.glob("*.png")} == {"speed_up_by_density.png", "cost_by_size.png"}
+    report.main(measured, tmp_path)
+    assert (tmp_path / "RESULTS.md").read_text() == once
+
+
+def test_the_newest_file_counts(tmp_path):
+    for name, date in (("a", "2026-02-01"), ("b", "2026-01-01")):
+        results.write(name, "moves", [], {"date": date}, {}, tmp_path)
+    assert results.read("moves", tmp_path)[-1]["machine"]["date"] == "2026-02-01"
+
+
+def test_a_page_without_the_section_is_an_error():
+    with pytest.raises(ValueError, match="the page needs <!-- moves table -->"):
+        report.filled("nothing", "moves", "text")
+
+
+def test_a_line_is_told_from_a_parabola():
+    assert fit_cost.line([1, 2, 3], [3.0, 5.0, 7.0]) == (2.0, 1.0, 1.0)
+    assert fit_cost.line([1, 2, 3], [1.0, 4.0, 9.0])[2] < 0.99
+
+
+def test_moves_that_are_wrong_are_not_timed():
+    small = task.problem("mlp", 10, small=True)
+    parent = task.parent_of(small)
+
+    class Wrong:
+        """Forgets the second flip of each move."""
+
+        def __init__(self, evaluator):
+            self.evaluator = evaluator
+
+        def __call__(self, masks):
+            return self.evaluator(masks)
+
+        def moves(self, parent, swaps):
+            return self.evaluator.moves(parent, swaps[:, :1])
+
+    from optprune_fast import Evaluator
+    honest = Evaluator(small.model, (small.inputs, small.targets), backend="torch")
+    swaps = task.fresh_swaps(parent, 6, 0)
+    assert task.check(small, honest, parent, swaps) < 1e-5
+    with pytest.raises(RivalError, match="does not give the loss of these masks"):
+        task.check(small, Wrong(honest), parent, swaps)
+
+
+def test_swaps_keep_the_budget_and_are_fresh():
+    parent = task.parent_of(task.problem("mlp", 1, small=True))
+    swaps = task.fresh_swaps(parent, 50, 0)
+    kept = parent.flat()[0]
+    assert bool(kept[swaps[:, 0]].all())
+    assert not bool(kept[swaps[:, 1]].any())
+    assert not torch.equal(swaps, task.fresh_swaps(parent, 50, 1))
+
+
+@pytest.mark.skipif(not STATUS.exists(), reason="this system does not tell a process's peak")
+def test_a_population_of_weights_takes_the_memory_of_a_population():
+    """vmap materialises P copies of the weights: 64 times 784·300 floats alone are 57 MiB."""
+    make = partial(masked_forward.make, "mlp", 8, False, 0.1)
+    peak = peak_beyond_inputs(make, TORCH[1], 0.1, 64, 1)
+    assert peak is None or 50 << 20 < peak < 400 << 20
+
+
+def test_threads_of_one_side_only_are_refused(monkeypatch):
+    monkeypatch.setenv("OPTPRUNE_THREADS", str((os.cpu_count() or 1) + 1))
+    with pytest.raises(ValueError, match="unset OPTPRUNE_THREADS"), on_threads(1):
+        pass

@@ -30,19 +30,17 @@ Tensor read_tensor(const Numbers &from) {
 
 class Plan {
   public:
-    Program program;
-
     Plan(std::int64_t width, std::int64_t narrow_size, std::int64_t wide_size, std::int64_t narrow_input,
-         std::int64_t wide_input) {
-        program.width = width;
-        program.narrow_size = narrow_size, program.wide_size = wide_size;
-        program.narrow_input = narrow_input, program.wide_input = wide_input;
-    }
+         std::int64_t wide_input)
+        : sizes_{nullptr, nullptr, 0, 0, width, narrow_size, wide_size, narrow_input, wide_input} {}
 
     void add_layer(Address weight, std::int64_t rows, std::int64_t columns, std::int64_t first_word, Address offset,
-                   std::vector<std::pair<std::int64_t, std::int64_t>> consumers) {
-        program.layers.push_back({at<const float>(weight), rows, columns, first_word, at<const std::int64_t>(offset),
-                                  std::move(consumers)});
+                   const std::vector<std::pair<std::int64_t, std::int64_t>> &consumers, std::int64_t registers) {
+        std::vector<Consumer> readers;
+        for (const auto &[layer, taken] : consumers) readers.push_back({layer, taken});
+        consumers_.push_back(std::move(readers));  // a moved vector keeps its memory
+        layers_.push_back({at<const float>(weight), rows, columns, first_word, at<const std::int64_t>(offset),
+                           consumers_.back().data(), static_cast<std::int64_t>(consumers.size()), registers});
     }
 
     void add_step(std::int64_t op, bool narrow, std::int64_t layer, std::int64_t activation,
@@ -53,14 +51,28 @@ class Plan {
                   {parameters[0], parameters[1]}, at<const float>(bias), at<const float>(extra), {},
                   read_tensor(out), read_tensor(a), read_tensor(b)};
         std::copy(numbers.begin(), numbers.end(), step.numbers);
-        program.steps.push_back(step);
+        steps_.push_back(step);
     }
+
+    Program program() const {
+        Program out = sizes_;
+        out.steps = steps_.data(), out.step_count = static_cast<std::int64_t>(steps_.size());
+        out.layers = layers_.data(), out.layer_count = static_cast<std::int64_t>(layers_.size());
+        return out;
+    }
+
+  private:
+    Program sizes_;
+    std::vector<Step> steps_;
+    std::vector<Layer> layers_;
+    std::vector<std::vector<Consumer>> consumers_;
 };
 
 void run_plan(const std::string &isa, std::int64_t threads, const Plan &plan, Address narrow_input, Address wide_input,
               Address targets, Address words, std::int64_t words_step, Address sums, Address outputs, std::int64_t P,
               std::int64_t B, std::int64_t loss) {
-    const Call call{plan.program, at<const float>(narrow_input), at<const float>(wide_input),
+    const Program program = plan.program();
+    const Call call{program, at<const float>(narrow_input), at<const float>(wide_input),
                     at<const std::int64_t>(targets), at<const std::uint64_t>(words), at<double>(sums),
                     at<float>(outputs), P, B, words_step, static_cast<Loss>(loss)};
     const optprune::Isa wanted = isa_named(isa);

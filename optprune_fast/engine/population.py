@@ -102,9 +102,12 @@ def build(module: ModuleType, program: Program) -> tuple[Any, list[Tensor]]:
 
     plan = module.Plan(program.width, program.sizes["narrow"], program.sizes["wide"] * program.width,
                        program.sizes["narrow_input"], program.sizes["wide_input"] * program.width)
-    for layer in program.layers:
+    steps = {step.layer: step for step in program.steps if step.layer >= 0}
+    for index, layer in enumerate(program.layers):
+        step = steps[index]
+        registers = layer.positions * (1 if step.narrow else program.width) if step.op == "linear" else 0
         plan.add_layer(hold(layer.weight), *layer.weight.shape, layer.first_word, hold(layer.offsets.contiguous()),
-                       list(layer.consumers))
+                       list(layer.consumers), min(registers, MOST_WIDTH))
     for step in program.steps:
         kind, parameters = step.activation
         plan.add_step(OPS.index(step.op), step.narrow, step.layer, ACTIVATIONS.index(kind),

@@ -4,6 +4,7 @@
 
 #include "kernels/population/conv2d.h"
 #include "kernels/population/linear.h"
+#include "kernels/population/list.h"
 #include "kernels/population/loss.h"
 #include "kernels/population/reduce.h"
 
@@ -32,23 +33,22 @@ inline void run_step(const Tile &tile, const Step &step) {
     }
 }
 
-void run_tile(const Call &call, std::int64_t candidate, std::int64_t index, const std::vector<Rows> &rows,
-              Scratch &scratch) {
+void run_tile(const Call &call, std::int64_t candidate, std::int64_t index, const Scratch &scratch) {
     const Program &program = call.program;
     const std::int64_t first = index * program.width * L;
-    Tile tile{call, rows, scratch, nullptr, nullptr, candidate, first, 0};
+    Tile tile{call, scratch, nullptr, nullptr, candidate, first, 0};
     if (call.wide_input != nullptr) tile.wide_input = call.wide_input + index * program.wide_input * L;
     for (std::int64_t r = 0; r < program.width && first + r * L < call.B; ++r) {
         tile.column = r;
         if (call.narrow_input != nullptr) {
             tile.narrow_input = call.narrow_input + (index * program.width + r) * program.narrow_input * L;
         }
-        for (const Step &step : program.steps) {
-            if (step.narrow != 0) run_step(tile, step);
+        for (std::int64_t i = 0; i < program.step_count; ++i) {
+            if (program.steps[i].narrow != 0) run_step(tile, program.steps[i]);
         }
     }
-    for (const Step &step : program.steps) {
-        if (step.narrow == 0) run_step(tile, step);
+    for (std::int64_t i = 0; i < program.step_count; ++i) {
+        if (program.steps[i].narrow == 0) run_step(tile, program.steps[i]);
     }
 }
 
@@ -56,7 +56,7 @@ void turn_block(const float *x, std::int64_t samples, std::int64_t features, flo
     turn(x, features, samples, features, turned, step, L);
 }
 
-constexpr Kernel kernel{L, run_tile, turn_block};
+constexpr Kernel kernel{L, list_rows, run_tile, turn_block};
 
 }  // namespace
 }  // namespace optprune::population

@@ -91,13 +91,13 @@ inline void pool_pairs(const float *strip, std::int64_t columns, float *to) {
 // numbers: stride y, stride x, groups, H', W' (before pooling), kernel width, 1 if a 2x2 maximum follows, 1 if b is added
 inline void conv2d(const Tile &tile, const Step &step) {
     const Layer &layer = tile.call.program.layers[step.layer];
-    const Rows &rows = tile.rows[step.layer];
+    const Rows &rows = tile.scratch.rows[step.layer];
     const std::int64_t *n = step.numbers;
     const std::int64_t group_rows = layer.rows / n[2], out_h = n[3], out_w = n[4];
     const bool pools = n[6] != 0, adds = n[7] != 0;
     const std::int64_t group_floats = step.a.shape[0] / n[2] * step.a.stride[0] * L;
     const float *from = at(tile, step.a), *residual = adds ? at(tile, step.b) : nullptr;
-    float *to = at(tile, step.out), *strip = tile.scratch.strip.get();
+    float *to = at(tile, step.out), *strip = tile.scratch.strip;
     const std::int64_t row = step.a.stride[1] * n[0] * L, column = step.a.stride[2] * n[1] * L;
     std::int64_t width = strip_columns(layer, out_w, n[5], n[1]);
     if (pools && width % 2 != 0) width = width < Vec::positions ? width + 1 : width - 1;
@@ -111,8 +111,9 @@ inline void conv2d(const Tile &tile, const Step &step) {
         const std::int64_t count = out_h - y < height ? out_h - y : height;
         for (std::int64_t x = 0; x < out_w; x += width) {
             const std::int64_t columns = out_w - x < width ? out_w - x : width;
-            for (const std::int32_t o : rows.live) {
-                patch.kept = rows.kept.data() + rows.start[o], patch.end = rows.kept.data() + rows.start[o + 1];
+            for (std::int64_t live = 0; live < rows.live_count; ++live) {
+                const std::int64_t o = rows.live[live];
+                patch.kept = rows.kept + rows.start[o], patch.end = rows.kept + rows.start[o + 1];
                 patch.bias = step.bias == nullptr ? 0.0f : step.bias[o];
                 patch.from = from + o / group_rows * group_floats + y * row + x * column;
                 const std::int64_t out = o * step.out.stride[0];

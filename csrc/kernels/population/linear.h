@@ -9,9 +9,6 @@ namespace {
 
 constexpr std::int64_t most_registers = 8;
 
-// Where each row's kept weights of a panel of columns start: they stand in ascending order, so a panel is a slice.
-constexpr std::int64_t cached_floats = 5120;  // of a tile that stay in a first-level cache of 32 KiB beside the rest
-
 template <int R>
 void add_row(const float *x, const Kept *kept, const Kept *end, const float *sums_in, float bias, Vec low,
              float *sums) {
@@ -26,53 +23,37 @@ void add_row(const float *x, const Kept *kept, const Kept *end, const float *sum
 }
 
 template <int R>
-void linear_rows(const Step &step, const Layer &layer, const Rows &rows, const float *x, std::int64_t row_floats,
-                 float *out) {
+void linear_rows(const Step &step, const Rows &rows, const float *x, float *out) {
     const Vec nothing = Vec::spread(-__builtin_inff());
     const Vec low = step.activation == Activation::relu ? Vec::zero() : nothing;
     const std::int64_t out_step = step.out.stride[0] * L;
     const auto bias = [&](std::int64_t r) { return step.bias == nullptr ? 0.0f : step.bias[r]; };
-    const std::int64_t total = rows.start[layer.rows], dense = static_cast<std::int64_t>(rows.live.size()) * layer.columns;
-    constexpr std::int64_t panel = cached_floats / (R * L);
-    if (total * 16 < dense || layer.columns <= panel) {
-        for (const std::int32_t r : rows.live) {
-            const Kept *kept = rows.kept.data();
-            add_row<R>(x, kept + rows.start[r], kept + rows.start[r + 1], nullptr, bias(r), low, out + r * out_step);
-        }
-        return;
-    }
-    // Dense rows read every column of the tile: take the columns that the first-level cache holds, for all rows.
-    std::vector<std::int64_t> cursor(rows.start.begin(), rows.start.end() - 1);
-    for (std::int64_t from = 0; from < layer.columns; from += panel) {
-        const bool last = from + panel >= layer.columns;
-        const std::int64_t end_offset = (from + panel) * row_floats;
-        for (const std::int32_t r : rows.live) {
-            const Kept *begin = rows.kept.data() + cursor[r], *stop = rows.kept.data() + rows.start[r + 1], *end = stop;
-            if (!last) {
-                end = begin;
-                while (end != stop && end->offset < end_offset) ++end;
-                cursor[r] = end - rows.kept.data();
-            }
+    for (std::int64_t panel = 0; panel < rows.panels; ++panel) {
+        const Vec floor = panel + 1 == rows.panels ? low : nothing;
+        for (std::int64_t live = 0; live < rows.live_count; ++live) {
+            const std::int64_t r = rows.live[live];
+            const std::int64_t *start = rows.start + r * rows.panels + panel;
+            const Kept *kept = rows.kept;
             float *sums = out + r * out_step;
-            add_row<R>(x, begin, end, from > 0 ? sums : nullptr, bias(r), last ? low : nothing, sums);
+            add_row<R>(x, kept + start[0], kept + start[1], panel > 0 ? sums : nullptr, bias(r), floor, sums);
         }
     }
 }
 
 template <int R = most_registers>
-void linear_tile(std::int64_t registers, const Step &step, const Layer &layer, const Rows &rows, const float *x,
-                 std::int64_t row_floats, float *out) {
+void linear_tile(std::int64_t registers, const Step &step, const Rows &rows, const float *x, float *out) {
     if constexpr (R > 1) {
-        if (registers < R) return linear_tile<R - 1>(registers, step, layer, rows, x, row_floats, out);
+        if (registers < R) return linear_tile<R - 1>(registers, step, rows, x, out);
     }
-    linear_rows<R>(step, layer, rows, x, row_floats, out);
+    linear_rows<R>(step, rows, x, out);
 }
 
 // Activations other than ReLU take their own pass over the rows that were computed.
 inline void activate_rows(const Tile &tile, const Step &step, const Rows &rows, std::int64_t registers) {
     if (step.activation == Activation::none || step.activation == Activation::relu) return;
     float *out = at(tile, step.out);
-    for (const std::int32_t r : rows.live) {
+    for (std::int64_t live = 0; live < rows.live_count; ++live) {
+        const std::int64_t r = rows.live[live];
         float *row = out + r * step.out.stride[0] * L;
         for (std::int64_t n = 0; n < registers; ++n) {
             activate(Vec::load(row + n * L), step.activation, step.parameters).store(row + n * L);
@@ -82,14 +63,14 @@ inline void activate_rows(const Tile &tile, const Step &step, const Rows &rows, 
 
 inline void linear(const Tile &tile, const Step &step) {
     const Layer &layer = tile.call.program.layers[step.layer];
-    const Rows &rows = tile.rows[step.layer];
+    const Rows &rows = tile.scratch.rows[step.layer];
     const std::int64_t registers = step.a.shape[1], x_step = step.a.stride[0] * L;
     const float *x = at(tile, step.a);
     float *out = at(tile, step.out);
     if (registers <= most_registers) {
-        linear_tile(registers, step, layer, rows, x, x_step, out);
+        linear_tile(registers, step, rows, x, out);
     } else {  // columns far apart would fight for the same cache sets: lay them side by side first
-        float *packed = tile.scratch.packed.get();
+        float *packed = tile.scratch.packed;
         for (std::int64_t n = 0; n < registers; n += most_registers) {
             const std::int64_t count = registers - n < most_registers ? registers - n : most_registers;
             for (std::int64_t i = 0; i < layer.columns; ++i) {
@@ -97,7 +78,7 @@ inline void linear(const Tile &tile, const Step &step) {
                     Vec::load(x + i * x_step + (n + j) * L).store(packed + (i * most_registers + j) * L);
                 }
             }
-            linear_tile(count, step, layer, rows, packed, most_registers * L, out + n * L);
+            linear_tile(count, step, rows, packed, out + n * L);
         }
     }
     activate_rows(tile, step, rows, registers);

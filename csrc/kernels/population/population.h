@@ -13,7 +13,6 @@
 #define OPTPRUNE_KERNELS_POPULATION_H
 
 #include <cstdint>
-#include <vector>
 
 #include "common/variants.h"
 
@@ -68,15 +67,23 @@ struct Step {
     Tensor out, a, b;
 };
 
+// Row r of a layer is read through `columns` columns of a later layer, from column r * columns on.
+struct Consumer {
+    std::int64_t layer, columns;
+};
+
 // A masked (or dense) matrix of weights.
 struct Layer {
     const float *weight;         // [rows, columns]
     std::int64_t rows, columns;
     std::int64_t first_word;     // in a mask; -1: not pruned, all weights count
     const std::int64_t *offset;  // [columns]: registers from an output's base in `a` to what the column multiplies
-    // Which rows of this layer anybody reads: those whose columns some live row of a consumer keeps. No consumers
-    // listed: all are read.
-    std::vector<std::pair<std::int64_t, std::int64_t>> consumers;  // (layer, its columns per row of this one)
+    // Which rows anybody reads: those whose columns some live row of a consumer keeps. Without consumers: all.
+    const Consumer *consumers;
+    std::int64_t consumer_count;
+    std::int64_t registers;      // of samples and positions that one weight of a linear layer serves; 0: a convolution
+
+    std::int64_t words() const { return (columns + 63) / 64; }
 };
 
 // What a row keeps, in ascending order of columns. Offsets count floats.
@@ -85,18 +92,35 @@ struct Kept {
     float weight;
 };
 
+constexpr int kept_slack = 8;  // entries past the last one that listing may overwrite
+
+// The kept weights of one layer under one mask.
 struct Rows {
-    std::vector<std::int32_t> live;      // rows to compute, ascending
-    std::vector<std::int64_t> start;     // [rows + 1], into kept; a dead row is empty
-    std::vector<Kept> kept;
+    std::int32_t *live;       // rows to compute, ascending
+    std::int64_t live_count;
+    // Row r's weights in panel q of columns start at kept[start[r * panels + q]]; the last entry is the end of all.
+    std::int64_t panels;
+    std::int64_t *start;
+    Kept *kept;
+    std::uint64_t *used;      // [words]: columns that some live row keeps
 };
 
+// Plain pointers: what has templates of the standard library in it must not be compiled for one instruction set only.
 struct Program {
-    std::vector<Step> steps;
-    std::vector<Layer> layers;
+    const Step *steps;
+    const Layer *layers;
+    std::int64_t step_count, layer_count;
     std::int64_t width;                       // registers of samples of a wide tile, 1 … 8
     std::int64_t narrow_size, wide_size;      // registers of the scratch arenas
     std::int64_t narrow_input, wide_input;    // registers of one narrow or wide tile of input
+};
+
+// What a thread works in.
+struct Scratch {
+    float *narrow, *wide;  // zero at first: borders of padded pictures are never written
+    float *packed;         // the columns of one linear tile, side by side
+    float *strip;          // rows of a convolution before they are pooled
+    Rows *rows;            // of each layer
 };
 
 struct Call {
@@ -113,12 +137,11 @@ struct Call {
 // Samples whose losses are summed together, on every instruction set: so sums do not depend on the width of a tile.
 constexpr std::int64_t sum_group = 32;
 
-struct Scratch;
-
 struct Kernel {
     std::int64_t lanes;
-    void (*tile)(const Call &call, std::int64_t candidate, std::int64_t tile, const std::vector<Rows> &rows,
-                 Scratch &scratch);
+    // The kept weights of every layer under one mask.
+    void (*list)(const Program &program, const std::uint64_t *words, Rows *rows);
+    void (*tile)(const Call &call, std::int64_t candidate, std::int64_t tile, const Scratch &scratch);
     // [samples, features] -> [features, lanes]; absent samples become zero
     void (*turn)(const float *x, std::int64_t samples, std::int64_t features, float *turned, std::int64_t step);
 };
@@ -130,9 +153,6 @@ void turn_input(Isa isa, std::int64_t threads, const float *x, std::int64_t B, s
                 std::int64_t width, float *turned);
 
 std::int64_t lanes(Isa isa);
-
-// The kept weights of every layer under one mask, rows that nobody reads left out. `lanes`: floats of a register.
-void list_rows(const Program &program, const std::uint64_t *words, std::int64_t lanes, std::vector<Rows> &rows);
 
 extern const Kernel scalar, avx2, avx512;
 extern const Table<Kernel> variants;

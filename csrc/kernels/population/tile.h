@@ -4,7 +4,6 @@
 
 #include "common/simd/math.h"
 #include "kernels/population/population.h"
-#include "kernels/population/scratch.h"
 
 namespace optprune::population {
 namespace {
@@ -14,8 +13,7 @@ constexpr std::int64_t L = Vec::lanes;
 // The memory of one tile; `column` is the register of the wide tile that narrow steps work on.
 struct Tile {
     const Call &call;
-    const std::vector<Rows> &rows;
-    Scratch &scratch;
+    const Scratch &scratch;
     const float *narrow_input, *wide_input;
     std::int64_t candidate, first_sample, column;
 };
@@ -25,8 +23,8 @@ inline float *at(const Tile &tile, const Tensor &tensor) {
     switch (tensor.space) {
         case Space::narrow_input: return const_cast<float *>(tile.narrow_input) + tensor.offset * L;
         case Space::wide_input: return const_cast<float *>(tile.wide_input) + tensor.offset * L;
-        case Space::narrow: return tile.scratch.narrow.get() + tensor.offset * L;
-        default: return tile.scratch.wide.get() + tensor.offset * L;
+        case Space::narrow: return tile.scratch.narrow + tensor.offset * L;
+        default: return tile.scratch.wide + tensor.offset * L;
     }
 }
 

@@ -7,15 +7,16 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+SPEED_UP, COST = "speed_up_by_density.png", "cost_by_size.png"
 Rows = Sequence[Mapping[str, Any]]
 
 
 def draw(rows: Mapping[str, Rows], folder: Path) -> None:
     """The picture of each kind of rows that has one. Needs matplotlib, the extra `plot`."""
     if "masked_forward" in rows:
-        speed_up(rows["masked_forward"], folder / "speed_up_by_density.png")
+        speed_up(rows["masked_forward"], folder / SPEED_UP)
     if "cost" in rows:
-        cost(rows["cost"], folder / "cost_by_size.png")
+        cost(rows["cost"], folder / COST)
 
 
 def speed_up(rows: Rows, path: Path) -> None:

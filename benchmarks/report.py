@@ -60,7 +60,7 @@ def masked_forward(document: Document) -> str:
     measured = ", ".join(f"{peak:.0f} GFLOP/s on {threads}" for threads, peak in peaks.items())
     where = from_where(document, "benchmarks.masked_forward.run")
     parts.append(f"Medians; peak: {document['peak']}, {measured}. {where}")
-    return "\n\n".join(parts)
+    return "\n\n".join([*parts, f"![speed-up against density]({plots.SPEED_UP})"])
 
 
 def memory(rows: Sequence[Row]) -> str:
@@ -72,7 +72,7 @@ def cost(document: Document) -> str:
     table = [[row["network"], f"{row['over']} = {', '.join(map(str, row['at']))}", f"{1000 * row['slope_s']:.4f}",
               f"{1000 * row['intercept_s']:.2f}", f"{row['r2']:.4f}"] for row in document["rows"]]
     return (markdown(["network", "over", "ms for one more", "ms at nought", "R²"], table) + "\n\n"
-            + from_where(document, "benchmarks.masked_forward.fit_cost"))
+            + from_where(document, "benchmarks.masked_forward.fit_cost") + f"\n\n![cost by size]({plots.COST})")
 
 
 def swaps(document: Document) -> str:

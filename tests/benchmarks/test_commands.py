@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from functools import partial
 
 import pytest
@@ -65,7 +66,7 @@ def test_the_report_fills_its_sections_and_nothing_else(measured, tmp_path):
     once = (tmp_path / "RESULTS.md").read_text()
     assert "× the best torch rival" in once
     assert once.partition("<!-- masked_forward table -->")[0] == page.partition("<!-- masked_forward table -->")[0]
-    assert {path.name for path in tmp_path.glob("*.png")} == {"speed_up_by_density.png", "cost_by_size.png"}
+    assert set(re.findall(r"!\[[^]]+\]\(([^)]+)\)", once)) == {path.name for path in tmp_path.glob("*.png")} == {"speed_up_by_density.png", "cost_by_size.png"}
     report.main(measured, tmp_path)
     assert (tmp_path / "RESULTS.md").read_text() == once
 

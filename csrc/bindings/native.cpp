@@ -14,6 +14,7 @@
 #include "kernels/choose_bits/choose_bits.h"
 #include "kernels/masked_conv2d/masked_conv2d.h"
 #include "kernels/masked_linear/masked_linear.h"
+#include "kernels/moves/moves.h"
 #include "kernels/population/population.h"
 
 namespace py = pybind11;
@@ -46,6 +47,7 @@ py::dict variants() {
     out["masked_conv2d"] = rows(optprune::masked_conv2d::variants);
     out["choose_bits"] = rows(optprune::choose_bits::variants);
     out["population"] = rows(optprune::population::variants);
+    out["moves"] = rows(optprune::moves::variants);
     return out;
 }
 

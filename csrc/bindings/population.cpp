@@ -8,6 +8,7 @@
 #include <stdexcept>
 
 #include "bindings/isa.h"
+#include "kernels/moves/moves.h"
 #include "kernels/population/population.h"
 
 namespace py = pybind11;
@@ -61,11 +62,23 @@ class Plan {
         return out;
     }
 
+    // links: [producer, factor, weighted] each; of one step, in the order of the steps
+    void add_spread(std::int64_t units, const std::vector<std::array<std::int64_t, 3>> &links) {
+        std::vector<optprune::moves::Link> own;
+        for (const auto &[producer, factor, weighted] : links) own.push_back({producer, factor, weighted != 0});
+        links_.push_back(std::move(own));
+        spreads_.push_back({units, links_.back().data(), static_cast<std::int64_t>(links.size()), nullptr});
+    }
+
+    const optprune::moves::Spread *spreads() const { return spreads_.data(); }
+
   private:
     Program sizes_;
     std::vector<Step> steps_;
     std::vector<Layer> layers_;
     std::vector<std::vector<Consumer>> consumers_;
+    std::vector<optprune::moves::Spread> spreads_;
+    std::vector<std::vector<optprune::moves::Link>> links_;
 };
 
 void run_plan(const std::string &isa, std::int64_t threads, const Plan &plan, Address narrow_input, Address wide_input,
@@ -78,6 +91,20 @@ void run_plan(const std::string &isa, std::int64_t threads, const Plan &plan, Ad
     const optprune::Isa wanted = isa_named(isa);
     const py::gil_scoped_release released;
     optprune::population::run(wanted, threads, call);
+}
+
+void run_moves(const std::string &isa, std::int64_t threads, const Plan &plan, Address narrow_input, Address wide_input,
+               Address targets, Address words, Address parent_sums, Address first_weight, Address indices,
+               std::int64_t M, std::int64_t F, Address sums, std::int64_t B, std::int64_t loss) {
+    const Program program = plan.program();
+    const Call parent{program, at<const float>(narrow_input), at<const float>(wide_input),
+                      at<const std::int64_t>(targets), at<const std::uint64_t>(words), at<double>(parent_sums),
+                      nullptr, 1, B, 0, static_cast<Loss>(loss)};
+    const optprune::moves::Request request{parent, plan.spreads(), at<const std::int64_t>(first_weight),
+                                           at<const std::int64_t>(indices), M, F, at<double>(sums)};
+    const optprune::Isa wanted = isa_named(isa);
+    const py::gil_scoped_release released;
+    optprune::moves::run(wanted, threads, request);
 }
 
 void turn(const std::string &isa, std::int64_t threads, Address x, std::int64_t B, std::int64_t features,
@@ -93,7 +120,9 @@ void bind_population(py::module_ &m) {
     py::class_<Plan>(m, "Plan")
         .def(py::init<std::int64_t, std::int64_t, std::int64_t, std::int64_t, std::int64_t>())
         .def("add_layer", &Plan::add_layer)
-        .def("add_step", &Plan::add_step);
+        .def("add_step", &Plan::add_step)
+        .def("add_spread", &Plan::add_spread);
+    m.def("moves", &run_moves);
     m.def("population", &run_plan);
     m.def("population_turn", &turn);
     m.def("population_lanes", [](const std::string &isa) { return lanes(isa_named(isa)); });

@@ -15,6 +15,7 @@ from optprune_fast.plan.graph import Graph
 from optprune_fast.plan.lower import lower
 from optprune_fast.plan.placed import Placed
 from optprune_fast.plan.program import ACTIVATIONS, OPS, SPACES, Program, Step
+from optprune_fast.plan.spread import spreads
 from optprune_fast.runtime import native
 from optprune_fast.runtime.threads import thread_count
 
@@ -31,11 +32,13 @@ class Population:
     samples:  how many will usually be evaluated: few samples need narrower tiles
     """
 
-    def __init__(self, graph: Graph, layout: MaskLayout, state: Mapping[str, Tensor], samples: int) -> None:
+    def __init__(self, graph: Graph, layout: MaskLayout, state: Mapping[str, Tensor], samples: int, *,
+                 keep: bool = False) -> None:
         self.isa = native.isa()
         self.lanes = native.module().population_lanes(self.isa)
         width = max(1, min(MOST_WIDTH, -(-samples // self.lanes)))
-        self.program = lower(graph, layout, state, width)
+        self.layout = layout
+        self.program = lower(graph, layout, state, width, reuse=not keep)
         self._plan, self._alive = build(native.module(), self.program)
 
     def turn(self, args: Mapping[int | str, Tensor], samples: int, dense: Tensor | None) -> Turned:
@@ -68,6 +71,22 @@ class Population:
         sums = torch.zeros(len(words), groups, dtype=torch.float64)
         self._run(words, turned, targets, sums, None, objective)
         return sums.cumsum(1)[:, -1] if groups else sums.sum(1)
+
+    def move_sums(self, words: Tensor, moves: Tensor, turned: Turned, targets: Tensor | None, objective: str) -> Tensor:
+        """float64 [M]: the same for the neighbours of one mask, each from what its flips reach.
+
+        words: int64 [1, W];   moves: int64 [M, F], flat weight indices, -1 fills
+        """
+        groups = -(-turned.samples // SUM_GROUP)
+        parent, sums = torch.zeros(1, groups, dtype=torch.float64), torch.zeros(len(moves), groups, dtype=torch.float64)
+        first = {layer.name: layer.first_weight for layer in self.layout}
+        starts = torch.tensor([first.get(layer.name, -1) for layer in self.program.layers])
+        moves = moves.contiguous()
+        native.module().moves(
+            self.isa, thread_count(), self._plan, _address(turned.narrow), _address(turned.wide), _address(targets),
+            words.data_ptr(), parent.data_ptr(), starts.data_ptr(), moves.data_ptr(), *moves.shape, sums.data_ptr(),
+            turned.samples, LOSSES[objective])
+        return sums.cumsum(1)[:, -1]
 
     def outputs(self, words: Tensor, turned: Turned) -> Tensor:
         """float32 [P, B, …]: the network's outputs."""
@@ -113,6 +132,8 @@ def build(module: ModuleType, program: Program) -> tuple[Any, list[Tensor]]:
         plan.add_step(OPS.index(step.op), step.narrow, step.layer, ACTIVATIONS.index(kind),
                       [*parameters, 0.0, 0.0][:2], hold(step.bias), hold(step.extra), list(step.numbers),
                       *_tensors(step, program))
+    for units, links in spreads(program):
+        plan.add_spread(units, links)
     return plan, alive
 
 

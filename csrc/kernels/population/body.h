@@ -36,13 +36,10 @@ inline void run_step(const Tile &tile, const Step &step) {
 void run_tile(const Call &call, std::int64_t candidate, std::int64_t index, const Scratch &scratch) {
     const Program &program = call.program;
     const std::int64_t first = index * program.width * L;
-    Tile tile{call, scratch, nullptr, nullptr, candidate, first, 0};
-    if (call.wide_input != nullptr) tile.wide_input = call.wide_input + index * program.wide_input * L;
+    Tile tile{call, scratch, nullptr, wide_input(call, index), candidate, first, 0};
     for (std::int64_t r = 0; r < program.width && first + r * L < call.B; ++r) {
         tile.column = r;
-        if (call.narrow_input != nullptr) {
-            tile.narrow_input = call.narrow_input + (index * program.width + r) * program.narrow_input * L;
-        }
+        tile.narrow_input = narrow_input(call, index * program.width + r);
         for (std::int64_t i = 0; i < program.step_count; ++i) {
             if (program.steps[i].narrow != 0) run_step(tile, program.steps[i]);
         }
@@ -56,7 +53,11 @@ void turn_block(const float *x, std::int64_t samples, std::int64_t features, flo
     turn(x, features, samples, features, turned, step, L);
 }
 
-constexpr Kernel kernel{L, list_rows, run_tile, turn_block};
+void list_read(const Program &program, const std::uint64_t *words, Rows *rows) {
+    list_rows(program, words, rows, false);
+}
+
+[[maybe_unused]] constexpr Kernel kernel{L, list_read, run_tile, turn_block};
 
 }  // namespace
 }  // namespace optprune::population

@@ -113,7 +113,8 @@ inline void conv2d(const Tile &tile, const Step &step) {
             const std::int64_t columns = out_w - x < width ? out_w - x : width;
             for (std::int64_t live = 0; live < rows.live_count; ++live) {
                 const std::int64_t o = rows.live[live];
-                patch.kept = rows.kept + rows.start[o], patch.end = rows.kept + rows.start[o + 1];
+                const std::int64_t *start = rows.panel_start(o, 0);
+                patch.kept = rows.kept + start[0], patch.end = rows.kept + start[1];
                 patch.bias = step.bias == nullptr ? 0.0f : step.bias[o];
                 patch.from = from + o / group_rows * group_floats + y * row + x * column;
                 const std::int64_t out = o * step.out.stride[0];

@@ -32,7 +32,7 @@ void linear_rows(const Step &step, const Rows &rows, const float *x, float *out)
         const Vec floor = panel + 1 == rows.panels ? low : nothing;
         for (std::int64_t live = 0; live < rows.live_count; ++live) {
             const std::int64_t r = rows.live[live];
-            const std::int64_t *start = rows.start + r * rows.panels + panel;
+            const std::int64_t *start = rows.panel_start(r, panel);
             const Kept *kept = rows.kept;
             float *sums = out + r * out_step;
             add_row<R>(x, kept + start[0], kept + start[1], panel > 0 ? sums : nullptr, bias(r), floor, sums);

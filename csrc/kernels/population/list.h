@@ -31,7 +31,7 @@ inline bool is_read(const Layer &layer, std::int64_t r, const Rows *rows) {
 }
 
 // Consumers stand after their producers, so one pass from the last layer to the first settles which rows live.
-inline void find_live(const Program &program, const std::uint64_t *words, Rows *rows) {
+inline void find_live(const Program &program, const std::uint64_t *words, Rows *rows, bool all) {
     for (std::int64_t l = program.layer_count - 1; l >= 0; --l) {
         const Layer &layer = program.layers[l];
         Rows &own = rows[l];
@@ -39,7 +39,7 @@ inline void find_live(const Program &program, const std::uint64_t *words, Rows *
         for (std::int64_t w = 0; w < W; ++w) own.used[w] = layer.first_word < 0 ? ~std::uint64_t{0} : 0;
         own.live_count = 0;
         for (std::int64_t r = 0; r < layer.rows; ++r) {
-            if (!is_read(layer, r, rows)) continue;
+            if (!all && !is_read(layer, r, rows)) continue;
             own.live[own.live_count++] = static_cast<std::int32_t>(r);
             if (layer.first_word < 0) continue;
             const std::uint64_t *row = words + layer.first_word + r * W;
@@ -104,8 +104,9 @@ inline void list_layer(const Layer &layer, const std::uint64_t *words, Rows &row
 }
 
 
-void list_rows(const Program &program, const std::uint64_t *words, Rows *rows) {
-    find_live(program, words, rows);
+// all: rows that nobody reads too
+inline void list_rows(const Program &program, const std::uint64_t *words, Rows *rows, bool all) {
+    find_live(program, words, rows, all);
     for (std::int64_t l = 0; l < program.layer_count; ++l) list_layer(program.layers[l], words, rows[l]);
 }
 

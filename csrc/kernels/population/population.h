@@ -103,6 +103,11 @@ struct Rows {
     std::int64_t *start;
     Kept *kept;
     std::uint64_t *used;      // [words]: columns that some live row keeps
+    std::int64_t first_row = 0;  // the row that `start` begins with
+
+    const std::int64_t *panel_start(std::int64_t row, std::int64_t panel) const {
+        return start + (row - first_row) * panels + panel;
+    }
 };
 
 // Plain pointers: what has templates of the standard library in it must not be compiled for one instruction set only.
@@ -118,6 +123,7 @@ struct Program {
 // What a thread works in.
 struct Scratch {
     float *narrow, *wide;  // zero at first: borders of padded pictures are never written
+    std::int64_t narrow_step;  // floats from one narrow tile of a wide one to the next; 0: they use the same memory
     float *packed;         // the columns of one linear tile, side by side
     float *strip;          // rows of a convolution before they are pooled
     Rows *rows;            // of each layer

@@ -18,12 +18,22 @@ struct Tile {
     std::int64_t candidate, first_sample, column;
 };
 
+// The turned samples of a narrow and of a wide tile; nullptr where the program has no such input.
+inline const float *narrow_input(const Call &call, std::int64_t tile) {
+    return call.narrow_input == nullptr ? nullptr : call.narrow_input + tile * call.program.narrow_input * L;
+}
+
+inline const float *wide_input(const Call &call, std::int64_t tile) {
+    return call.wide_input == nullptr ? nullptr : call.wide_input + tile * call.program.wide_input * L;
+}
+
 // First float of a tensor in registers.
 inline float *at(const Tile &tile, const Tensor &tensor) {
     switch (tensor.space) {
         case Space::narrow_input: return const_cast<float *>(tile.narrow_input) + tensor.offset * L;
         case Space::wide_input: return const_cast<float *>(tile.wide_input) + tensor.offset * L;
-        case Space::narrow: return tile.scratch.narrow + tensor.offset * L;
+        case Space::narrow:
+            return tile.scratch.narrow + tile.column * tile.scratch.narrow_step + tensor.offset * L;
         default: return tile.scratch.wide + tensor.offset * L;
     }
 }

@@ -1,0 +1,84 @@
+// Fitness of the neighbours of one mask: for each tile of samples the parent runs once and its tile stays in memory; a
+// move then recomputes only what its flips reach, and what it has overwritten is put back.
+//
+//   flip ─▶ its row ─▶ rows that read a changed row ─▶ … ─▶ loss
+//
+// A row is recomputed whole, in the order of a fresh pass, so every fitness is bit for bit that of the moved mask; there
+// is no drift to clear. Rows that come out as they were change nothing downstream.
+#ifndef OPTPRUNE_KERNELS_MOVES_H
+#define OPTPRUNE_KERNELS_MOVES_H
+
+#include <cstdint>
+
+#include "common/variants.h"
+#include "kernels/population/population.h"
+
+namespace optprune::moves {
+
+using population::Kept;
+
+// A row with flipped bits, and what it keeps then.
+struct Flipped {
+    std::int64_t layer, row;
+    std::int64_t start[2];  // into the pool of kept weights
+};
+
+// Where a step gets an input from: entry i of its leading dimension lies in unit i / factor of the producer.
+// Factor 0: any change of the producer reaches everything.
+struct Link {
+    std::int64_t producer, factor;
+    bool weighted;  // through the weights of a layer: reaches the rows that keep a weight there
+};
+
+// How a change spreads through one step.
+struct Spread {
+    std::int64_t units;       // of the leading dimension that can be recomputed alone; 0: all or nothing
+    const Link *links;
+    std::int64_t link_count;
+    // [units of the weighted producer, ⌈rows / 64⌉]: rows that keep a weight on what the unit feeds
+    const std::uint64_t *readers;
+};
+
+struct Call {
+    const population::Call &parent;   // P = 1; its sums are the parent's
+    const Spread *spreads;            // of each step
+    const std::int64_t *move_start;   // [M + 1], into flipped
+    const Flipped *flipped;           // by layer within a move
+    const Kept *pool;
+    double *sums;                     // [M, ⌈B / sum_group⌉]
+    std::int64_t M;
+};
+
+struct Work {
+    population::Scratch scratch;
+    std::uint64_t *changed;      // a bit a unit, step after step
+    const std::int64_t *first;   // [steps]: the word where a step's bits start
+    std::int32_t *live;          // rows to recompute
+    float *saved;                // what was overwritten, to be put back
+    std::int64_t *undo;          // [step, unit] of each
+};
+
+struct Kernel {
+    std::int64_t lanes;
+    void (*list)(const population::Program &program, const std::uint64_t *words, population::Rows *rows);
+    void (*tile)(const Call &call, std::int64_t tile, const Work &work);
+};
+
+// A move as Python gives it: flat weight indices, -1 fills.
+struct Request {
+    const population::Call &parent;
+    const Spread *spreads;             // readers not yet filled in
+    const std::int64_t *first_weight;  // [layers]: flat index of the layer's first weight, -1: not pruned
+    const std::int64_t *indices;       // [M, F]
+    std::int64_t M, F;
+    double *sums;
+};
+
+void run(Isa isa, std::int64_t threads, const Request &request);
+
+extern const Kernel scalar, avx2, avx512;
+extern const Table<Kernel> variants;
+
+}  // namespace optprune::moves
+
+#endif

@@ -1,0 +1,63 @@
+// The memory of a thread that runs a program. For plain code only: its templates must not be compiled with the flags of
+// one instruction set.
+#ifndef OPTPRUNE_KERNELS_POPULATION_WORKPLACE_H
+#define OPTPRUNE_KERNELS_POPULATION_WORKPLACE_H
+
+#include <algorithm>
+#include <cstring>
+#include <vector>
+
+#include "common/buffer.h"
+#include "kernels/population/population.h"
+
+namespace optprune::population {
+
+inline Buffer<float> zeros(std::int64_t count) {
+    Buffer<float> out = make_buffer<float>(std::max<std::int64_t>(1, count));
+    std::memset(out.get(), 0, static_cast<std::size_t>(count) * sizeof(float));
+    return out;
+}
+
+// The memory of a thread, allocated when it gets its first task.
+class Workplace {
+  public:
+    Scratch scratch{};
+
+    // keep: every narrow tile of a wide one has memory of its own
+    void prepare(const Program &program, std::int64_t lanes, bool keep = false) {
+        if (scratch.rows != nullptr) return;
+        const std::int64_t narrow_step = keep ? program.narrow_size * lanes : 0;
+        narrow_ = zeros(keep ? narrow_step * program.width : program.narrow_size * lanes);
+        wide_ = zeros(program.wide_size * lanes);
+        std::int64_t columns = 1, outputs = 1;
+        for (std::int64_t i = 0; i < program.step_count; ++i) {
+            const Step &step = program.steps[i];
+            if (step.op == Op::linear) columns = std::max(columns, step.a.shape[0]);
+            if (step.op == Op::conv2d) outputs = std::max(outputs, 2 * step.numbers[4]);
+        }
+        packed_ = make_buffer<float>(columns * 8 * lanes);
+        strip_ = make_buffer<float>(outputs * lanes);
+        for (std::int64_t l = 0; l < program.layer_count; ++l) add_rows(program.layers[l]);
+        scratch = {narrow_.get(), wide_.get(), narrow_step, packed_.get(), strip_.get(), rows_.data()};
+    }
+
+  private:
+    void add_rows(const Layer &layer) {
+        live_.push_back(make_buffer<std::int32_t>(layer.rows));
+        start_.push_back(make_buffer<std::int64_t>(layer.rows * layer.words() + 1));
+        kept_.push_back(make_buffer<Kept>(layer.rows * layer.columns + kept_slack));
+        used_.push_back(make_buffer<std::uint64_t>(layer.words()));
+        rows_.push_back({live_.back().get(), 0, 1, start_.back().get(), kept_.back().get(), used_.back().get()});
+    }
+
+    Buffer<float> narrow_, wide_, packed_, strip_;
+    std::vector<Buffer<std::int32_t>> live_;
+    std::vector<Buffer<std::int64_t>> start_;
+    std::vector<Buffer<Kept>> kept_;
+    std::vector<Buffer<std::uint64_t>> used_;
+    std::vector<Rows> rows_;
+};
+
+}  // namespace optprune::population
+
+#endif

@@ -9,6 +9,8 @@ from torch import nn
 
 from optprune_fast.masks.layout import MaskLayout
 from optprune_fast.plan import CannotCapture, capture
+from optprune_fast.plan.check import check
+from optprune_fast.plan.model import state_of
 
 
 class After(nn.Module):
@@ -62,6 +64,9 @@ def read_under_another_name(_, x):
     ("random numbers", lambda m, x: x + torch.rand_like(x)),
     ("another name", write_through_a_view),
     ("another name", read_under_another_name),
+    ("changes the number of samples", lambda m, x: x.nonzero().float()),
+    ("depends on the values of the data", lambda m, x: x * m.seen.sum().item()),
+    ("not a plain operation", lambda m, x: torch.cond(m.seen.sum() > 0, torch.sin, torch.cos, (x,))),
     ("fixes the number of samples", lambda m, x: x.reshape(len(x), 6) + 1),
     ("writes into", lambda m, x: m.seen.add_(1) + x),
     ("torch.bool", lambda m, x: torch.where(x > 0, x, -x)),
@@ -84,6 +89,17 @@ def test_reasons_in_the_arguments():
     assert "no entry for each sample" in refused(model, torch.zeros(3, 6), torch.zeros(4))
     assert "mixes dtypes" in refused(nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2).double()), torch.zeros(3, 2))
     assert "float64" in refused(nn.Sequential(nn.Flatten(), nn.Linear(2, 2)), torch.zeros(3, 2).double())
+
+
+def test_a_graph_of_another_model_is_found_out():
+    torch.manual_seed(0)
+    x = torch.randn(3, 6)
+    one, other = After(lambda m, x: x.relu()), After(lambda m, x: x.relu() + 0.01)
+    other.fc = one.fc
+    graph = capture(one, (x,), {}, MaskLayout.of(one))
+    check(graph, one, state_of(one), (x,), {})
+    with pytest.raises(CannotCapture, match="other outputs than the model"):
+        check(graph, other, state_of(other), (x,), {})
 
 
 def test_pruned_tensors_that_are_no_weights_of_layers():

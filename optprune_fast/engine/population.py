@@ -12,7 +12,7 @@ from torch import Tensor
 
 from optprune_fast.masks.layout import MaskLayout
 from optprune_fast.plan.graph import Graph
-from optprune_fast.plan.lower import lower
+from optprune_fast.plan.lower import is_chain, lower
 from optprune_fast.plan.placed import Placed
 from optprune_fast.plan.program import ACTIVATIONS, OPS, SPACES, Program, Step
 from optprune_fast.plan.spread import spreads
@@ -38,7 +38,8 @@ class Population:
         self.lanes = native.module().population_lanes(self.isa)
         width = max(1, min(MOST_WIDTH, -(-samples // self.lanes)))
         self.layout = layout
-        self.program = lower(graph, layout, state, width, reuse=not keep)
+        self.chain = is_chain(graph)
+        self.program = lower(graph, layout, state, width, reuse=not keep, fuse=not (keep and self.chain))
         self._plan, self._alive = build(native.module(), self.program)
 
     def turn(self, args: Mapping[int | str, Tensor], samples: int, dense: Tensor | None) -> Turned:
@@ -85,7 +86,7 @@ class Population:
         native.module().moves(
             self.isa, thread_count(), self._plan, _address(turned.narrow), _address(turned.wide), _address(targets),
             words.data_ptr(), parent.data_ptr(), starts.data_ptr(), moves.data_ptr(), *moves.shape, sums.data_ptr(),
-            turned.samples, LOSSES[objective])
+            turned.samples, LOSSES[objective], self.chain)
         return sums.cumsum(1)[:, -1]
 
     def outputs(self, words: Tensor, turned: Turned) -> Tensor:

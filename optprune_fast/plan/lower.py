@@ -32,18 +32,32 @@ class CannotLower(Exception):
     """Why the native engine does not run a graph."""
 
 
-def lower(graph: Graph, layout: MaskLayout, state: Mapping[str, Tensor], width: int, *, reuse: bool = True) -> Program:
+def lower(graph: Graph, layout: MaskLayout, state: Mapping[str, Tensor], width: int, *, reuse: bool = True,
+          fuse: bool = True) -> Program:
     """The program of a graph with these weights.
 
     width:  registers of samples in a wide tile, 1 to 8
     reuse:  values that are never alive together share memory
+    fuse:   layers apply the activation that follows them
 
     Raises `CannotLower` where a node has no native step.
     """
-    lowering = Lowering(graph, layout, state, width)
+    lowering = Lowering(graph, layout, state, width, fuse)
     lowering.run()
     lowering.finish(reuse)
     return lowering.program
+
+
+def is_chain(graph: Graph) -> bool:
+    """Whether the graph is linear layers over features, one after another, with activations between them."""
+    value = None
+    for node in graph.nodes:
+        known = node.op == "input" if value is None else node.op in ("linear", "activation") and node.inputs == (value,)
+        if not known or len(graph.shapes[node.output]) != 1:
+            return False
+        value = node.output
+    kinds = [node.op for node in graph.nodes[1:]]
+    return value == graph.output and kinds[:1] == ["linear"] and ("activation", "activation") not in zip(kinds, kinds[1:])
 
 
 @dataclass
@@ -54,6 +68,7 @@ class Lowering:
     layout: MaskLayout
     state: Mapping[str, Tensor]
     width: int
+    fuse: bool
 
     def __post_init__(self) -> None:
         self.program = Program(self.width)
@@ -147,6 +162,8 @@ class Lowering:
         """The activation that alone reads the output of `node` and its output, or none and the node's own."""
         user = self.only_user(node.output)
         if user is None or user.op != "activation" or user.output in self.done or not self._same_side(user):
+            return ("none", ()), node.output
+        if not self.fuse:
             return ("none", ()), node.output
         if node.op not in ACTIVATING and not (node.op == "conv2d" and user.attributes["kind"] == "relu"):
             return ("none", ()), node.output

@@ -4,13 +4,10 @@
 
 #include <string.h>
 
-#include "kernels/moves/moves.h"
-#include "kernels/population/body.h"
+#include "kernels/moves/chain.h"
 
 namespace optprune::moves {
 namespace {
-
-using namespace population;
 
 constexpr std::int64_t word_bits = 64;
 
@@ -232,19 +229,16 @@ inline void run_move(Pass &pass, const Flipped *flip, const Flipped *end) {
 void run_tile(const Call &call, std::int64_t index, const Work &work) {
     const population::Call &parent = call.parent;
     population::run_tile(parent, 0, index, work.scratch);
-    const std::int64_t first = index * parent.program.width * L, groups = (parent.B + sum_group - 1) / sum_group;
-    const std::int64_t from = first / sum_group, last = first + parent.program.width * L;
-    const std::int64_t to = ((last < parent.B ? last : parent.B) + sum_group - 1) / sum_group;
-    const std::int64_t steps = parent.program.step_count;
     population::Call moved = parent;
     moved.sums = call.sums;
-    Pass pass{call, work, {moved, work.scratch, nullptr, wide_input(parent, index), 0, first, 0}, 0, 0};
+    if (call.chain) return run_chain(call, index, work, moved);
+    const std::int64_t tile = parent.program.width * L, steps = parent.program.step_count;
+    Pass pass{call, work, {moved, work.scratch, nullptr, wide_input(parent, index), 0, index * tile, 0}, 0, 0};
     for (std::int64_t m = 0; m < call.M; ++m) {
         pass.tile.candidate = m;
         pass.undone = pass.saved_floats = 0;
         run_move(pass, call.flipped + call.move_start[m], call.flipped + call.move_start[m + 1]);
-        // What did not reach the loss leaves it as it was.
-        if (!any(pass, steps - 1)) memcpy(call.sums + m * groups + from, parent.sums + from, (to - from) * sizeof(double));
+        if (!any(pass, steps - 1)) copy_sums(call, m, index * tile, tile);
         put_back(pass);
     }
 }

@@ -58,6 +58,7 @@ struct Moves {
     std::vector<std::int64_t> start{0};
     std::vector<Flipped> flipped;
     std::vector<Kept> pool;
+    std::vector<Change> changes;
 
     void add(const Request &request, const std::int64_t *indices, std::int64_t lanes) {
         std::vector<Flip> flips;
@@ -83,7 +84,10 @@ struct Moves {
         const Layer &layer = request.parent.program.layers[flip->layer];
         const std::uint64_t *row = request.parent.words + layer.first_word + flip->row * layer.words();
         const float *weight = layer.weight + flip->row * layer.columns;
-        Flipped out{flip->layer, flip->row, {static_cast<std::int64_t>(pool.size()), 0}};
+        Flipped out{flip->layer, flip->row, {static_cast<std::int64_t>(pool.size()), 0},
+                    {static_cast<std::int64_t>(changes.size()), 0}};
+        for (const Flip *f = flip; f != end; ++f) changes.push_back({f->column, !bit(row, f->column)});
+        out.change[1] = static_cast<std::int64_t>(changes.size());
         for (std::int64_t w = 0; w < layer.words(); ++w) {
             std::uint64_t word = row[w];
             for (const Flip *f = flip; f != end; ++f) {
@@ -110,7 +114,7 @@ struct Workplace {
     population::Workplace program;
     Buffer<std::uint64_t> changed;
     Buffer<std::int32_t> live;
-    Buffer<float> saved;
+    Buffer<float> saved, other, logits;
     Buffer<std::int64_t> undo;
     Work work{};
 
@@ -124,11 +128,14 @@ struct Workplace {
             entries += step.out.rank > 0 ? step.out.shape[0] + 1 : 1;
             rows = std::max(rows, step.out.rank > 0 ? step.out.shape[0] : 1);
         }
-        changed = make_buffer<std::uint64_t>(first.back());
+        changed = make_buffer<std::uint64_t>(2 * first.back());
         live = make_buffer<std::int32_t>(rows);
         saved = make_buffer<float>(floats);
+        other = make_buffer<float>(floats);
+        logits = make_buffer<float>(registers_of(network.steps[network.step_count - 1].a) * lanes);
         undo = make_buffer<std::int64_t>(2 * entries);
-        work = {program.scratch, changed.get(), first.data(), live.get(), saved.get(), undo.get()};
+        work = {program.scratch, changed.get(), first.data(), live.get(), saved.get(), undo.get(),
+                other.get(), logits.get()};
     }
 };
 
@@ -157,8 +164,8 @@ void run(Isa isa, std::int64_t threads, const Request &request) {
         }
         first.push_back(first.back() + std::max<std::int64_t>(1, divide_up(spread.units, word_bits)));
     }
-    const Call call{parent, spreads.data(), moves.start.data(), moves.flipped.data(), moves.pool.data(), request.sums,
-                    request.M};
+    const Call call{parent, spreads.data(), moves.start.data(), moves.flipped.data(), moves.pool.data(), moves.changes.data(),
+                    request.sums, request.M, request.chain};
     std::vector<Workplace> workplaces(static_cast<std::size_t>(threads));
     parallel_for(divide_up(parent.B, program.width * kernel.lanes), threads, [&](std::int64_t tile, std::int64_t slot) {
         Workplace &own = workplaces[slot];

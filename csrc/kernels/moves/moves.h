@@ -17,10 +17,17 @@ namespace optprune::moves {
 
 using population::Kept;
 
+// One flipped bit.
+struct Change {
+    std::int64_t column;
+    bool added;
+};
+
 // A row with flipped bits, and what it keeps then.
 struct Flipped {
     std::int64_t layer, row;
-    std::int64_t start[2];  // into the pool of kept weights
+    std::int64_t start[2];   // into the pool of kept weights
+    std::int64_t change[2];  // into the list of changes
 };
 
 // Where a step gets an input from: entry i of its leading dimension lies in unit i / factor of the producer.
@@ -45,8 +52,10 @@ struct Call {
     const std::int64_t *move_start;   // [M + 1], into flipped
     const Flipped *flipped;           // by layer within a move
     const Kept *pool;
+    const Change *changes;
     double *sums;                     // [M, ⌈B / sum_group⌉]
     std::int64_t M;
+    bool chain;                       // linear layers one after another, activations as steps of their own
 };
 
 struct Work {
@@ -56,6 +65,7 @@ struct Work {
     std::int32_t *live;          // rows to recompute
     float *saved;                // what was overwritten, to be put back
     std::int64_t *undo;          // [step, unit] of each
+    float *other, *logits;       // of a chain: differences of the next layer's inputs, and moved outputs
 };
 
 struct Kernel {
@@ -72,6 +82,7 @@ struct Request {
     const std::int64_t *indices;       // [M, F]
     std::int64_t M, F;
     double *sums;
+    bool chain;
 };
 
 void run(Isa isa, std::int64_t threads, const Request &request);

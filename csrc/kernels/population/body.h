@@ -29,7 +29,7 @@ inline void run_step(const Tile &tile, const Step &step) {
         case Op::matmul: return matmul(tile, step);
         case Op::embedding: return embedding(tile, step);
         case Op::widen: return widen(tile, step);
-        case Op::loss: return loss(tile, step);
+        case Op::loss: return loss(tile, step, at(tile, step.a));
     }
 }
 

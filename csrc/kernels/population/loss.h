@@ -92,10 +92,11 @@ inline void write_outputs(const Tile &tile, const Step &step, const float *logit
     }
 }
 
-inline void loss(const Tile &tile, const Step &step) {
+// logits: [C, positions, width] laid out as step.a
+inline void loss(const Tile &tile, const Step &step, const float *logits) {
     const Call &call = tile.call;
     const std::int64_t C = step.a.shape[0], positions = step.a.shape[1], width = step.a.shape[2];
-    const float *logits = at(tile, step.a), *wanted = call.loss >= Loss::kl ? at(tile, step.b) : nullptr;
+    const float *wanted = call.loss >= Loss::kl ? at(tile, step.b) : nullptr;
     for (std::int64_t r = 0; r < width; ++r) {
         const std::int64_t first = tile.first_sample + r * L, left = call.B - first, samples = left < L ? left : L;
         if (samples <= 0) return;

@@ -1,19 +1,29 @@
-"""Gradients of the objective for every effective weight, dropped ones included."""
+"""Gradients of the objective for every effective weight, dropped ones included.
+
+Two ways, which give the same numbers:
+
+    layer by layer    one forward and one backward pass over many samples; each layer's input and the gradient of its
+                      output are all that its weight's gradients are made of, and often two matrix products make them
+    isolated          the gradient of all weights for each sample on its own: any model, but slow and large
+
+The first is right only where weights are used by layers and samples do not mix, so it has to be proven first.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from typing import Any
 
 import torch
 from torch import Tensor
-from torch.func import functional_call, grad, vmap
 from torch.nn.attention import SDPBackend, sdpa_kernel
-from torch.utils._pytree import tree_map
 
 from optprune_fast.engine.batches import Batch
-from optprune_fast.engine.forward import MaskedForward, eval_mode, logits
+from optprune_fast.engine.forward import MaskedForward, eval_mode
+from optprune_fast.engine.gradients_isolated import add_isolated
+from optprune_fast.engine.gradients_layers import add_layer_by_layer
+from optprune_fast.engine.gradients_proof import proof_of
+from optprune_fast.engine.gradients_sums import Problem, Sums
 from optprune_fast.engine.objective import Objective
 from optprune_fast.masks.packed import PackedMasks
 
@@ -21,60 +31,23 @@ from optprune_fast.masks.packed import PackedMasks
 def gradients(forward: MaskedForward, objective: Objective, batches: Iterable[Batch], mask: PackedMasks,
               memory: int) -> dict[str, tuple[Tensor, Tensor]]:
     """{name: (mean gradient, mean squared per-sample gradient)} of the effective weights under one mask."""
-    dense = mask.to_dense()
-    effective = {name: forward.state[name] * bits[0] for name, bits in dense.items()}
-    rest = {name: tensor for name, tensor in forward.state.items() if name not in effective}
-    # Per-sample gradients of all weights are alive together, once as they are and once squared.
-    at_once = max(1, memory // (2 * sum(t.nbytes for t in effective.values())))
-    first = {name: torch.zeros_like(t) for name, t in effective.items()}
-    second = {name: torch.zeros_like(t) for name, t in effective.items()}
+    weights = {name: forward.state[name] * bits[0] for name, bits in mask.to_dense().items()}
+    problem = Problem(forward, objective, weights, memory)
+    sums = Sums.zeros(weights)
     samples = 0
     with eval_mode(forward.model), _one_thread(), sdpa_kernel(SDPBackend.MATH):
         for batch in batches:
             samples += batch.size
-            for chunk in batch.chunks(at_once):
-                dense_outputs = forward.dense(chunk).clone() if objective.needs_dense else None
-                for name, each in _per_sample(forward, objective, effective, rest, chunk, dense_outputs).items():
-                    first[name] += each.sum(0)
-                    second[name] += each.square().sum(0)
-    return {name: (first[name] / samples, second[name] / samples) for name in effective}
+            proof = proof_of(forward, objective, batch, memory)
+            for chunk in batch.chunks(max(1, memory // max(1, proof.sample_bytes))):
+                if not proof.holds or not add_layer_by_layer(problem, chunk, sums):
+                    add_isolated(problem, chunk, sums)
+    return {name: (_mean(sums.first[name], samples, weight), _mean(sums.second[name], samples, weight))
+            for name, weight in weights.items()}
 
 
-def _per_sample(forward: MaskedForward, objective: Objective, effective: dict[str, Tensor], rest: dict[str, Tensor],
-                batch: Batch, dense: Tensor | None) -> dict[str, Tensor]:
-    """{name: [B, *weight.shape]}."""
-
-    def loss(weights: dict[str, Tensor], sample: tuple[Any, ...]) -> Tensor:
-        args, kwargs, targets, wanted = sample
-        outputs = logits(functional_call(forward.model, {**rest, **weights}, args, kwargs))
-        return objective.per_sample(outputs.unsqueeze(0), targets, wanted).sum()
-
-    def axis(value: Any) -> int | None:
-        return 0 if batch._per_sample(value) else None
-
-    def alone(value: Any) -> Any:  # vmap takes the sample axis away; a batch of one puts it back
-        return value.unsqueeze(1) if batch._per_sample(value) else value
-
-    sample = (batch.args, batch.kwargs, batch.targets, dense)
-    if forward.way == "loop":
-        return _one_by_one(loss, effective, batch, dense)
-    per_sample = vmap(grad(loss), in_dims=(None, tree_map(axis, sample, is_leaf=lambda v: v is None)),
-                      randomness="different")
-    out: dict[str, Tensor] = per_sample(effective, tree_map(alone, sample, is_leaf=lambda v: v is None))
-    return out
-
-
-def _one_by_one(loss: Callable[[dict[str, Tensor], tuple[Any, ...]], Tensor], effective: dict[str, Tensor],
-                batch: Batch, dense: Tensor | None) -> dict[str, Tensor]:
-    """The same where `vmap` cannot go: a backward pass a sample."""
-    leaves = {name: weight.detach().requires_grad_() for name, weight in effective.items()}
-    grads = []
-    for i in range(batch.size):
-        one, at = batch.pick(slice(i, i + 1)), slice(i, i + 1)
-        with torch.enable_grad():
-            value = loss(leaves, (one.args, one.kwargs, one.targets, None if dense is None else dense[at]))
-        grads.append(torch.autograd.grad(value, list(leaves.values()), materialize_grads=True))
-    return {name: torch.stack(each) for name, each in zip(leaves, zip(*grads, strict=True), strict=True)}
+def _mean(total: Tensor, samples: int, weight: Tensor) -> Tensor:
+    return (total / samples).to(weight.dtype)
 
 
 @contextmanager

@@ -167,13 +167,14 @@ def test_an_objective_of_steps_has_no_gradient() -> None:
 
 
 def test_half_precision_is_summed_in_single() -> None:
-    """Squares of gradients would vanish in float16, whose smallest number is 6e-8."""
+    """A sum of 600 squares in bfloat16, which has three digits, would stop growing."""
     torch.manual_seed(0)
-    ev = opf.Evaluator(nn.Linear(4, 3).to(torch.bfloat16), (torch.randn(600, 4).bfloat16(), torch.zeros(600).long()))
+    data = (torch.randn(600, 4).bfloat16(), torch.zeros(600).long())
+    ev = opf.Evaluator(nn.Linear(4, 3).to(torch.bfloat16), data, memory=1)  # one sample after another
     (g, f), = ev.gradients(opf.PackedMasks.full(ev.layout)).values()
     wide = nn.Linear(4, 3)
     wide.load_state_dict({k: v.float() for k, v in ev._forward.state.items()})
-    (true, square), = opf.Evaluator(wide, (ev.batches[0].args[0].float(), torch.zeros(600).long())).gradients(
+    (true, square), = opf.Evaluator(wide, (data[0].float(), data[1])).gradients(
         opf.PackedMasks.full(ev.layout)).values()
     assert g.dtype == f.dtype == torch.bfloat16
     torch.testing.assert_close(g.float(), true, rtol=0.02, atol=1e-3)

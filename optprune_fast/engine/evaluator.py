@@ -12,6 +12,7 @@ from optprune_fast.engine import gradients
 from optprune_fast.engine import objective as objectives
 from optprune_fast.engine.batches import Batch, Data, collect
 from optprune_fast.engine.chunks import ChunkPlan, sample_bytes
+from optprune_fast.engine.compiled import CompiledForward
 from optprune_fast.engine.explain import explanation
 from optprune_fast.engine.forward import MaskedForward
 from optprune_fast.engine.objective import Objective, UserObjective, ordered_sum
@@ -36,6 +37,9 @@ class Evaluator:
     memory:     bytes of activations and weights that a chunk may take; results agree however it is chunked. None is
                 32 MiB on a CPU, about what its caches and its allocator reuse, and 1 GiB on a GPU
 
+    plan:       capture the network, where the native backend can, and run it whole; False runs layer by layer under
+                `vmap`. Both agree within rounding
+
     Weights are a snapshot: `refresh()` takes them anew. Fitness is the mean over samples, however they are batched.
 
     Raises `ValueError` for empty data, NaN, targets that the outputs do not have, or a model without prunable
@@ -48,7 +52,8 @@ class Evaluator:
     """
 
     def __init__(self, model: nn.Module, data: Data, objective: str | UserObjective = "cross_entropy",
-                 backend: str = "auto", *, layout: MaskLayout | None = None, memory: int | None = None) -> None:
+                 backend: str = "auto", *, layout: MaskLayout | None = None, memory: int | None = None,
+                 plan: bool = True) -> None:
         self.layout = MaskLayout.of(model) if layout is None else layout
         self._forward = MaskedForward(model, self.layout, backend)
         self.backend = self._resolve(backend)
@@ -57,12 +62,15 @@ class Evaluator:
         self.memory = (32 << 20 if self._forward.device.type == "cpu" else 1 << 30) if memory is None else memory
         self._say_mode(model)
         self._probe(objective)
+        self._compiled = CompiledForward(self._forward, self.layout, self.batches, self._why_not_compiled(plan))
 
     def __call__(self, masks: PackedMasks) -> Tensor:
         """Tensor [P]: fitness of each mask."""
         self._check(masks)
         if self.objective.whole is not None:
             return self._whole(masks)
+        if self._compiled.takes(self.objective.name):
+            return self._each_once(masks)
         total = self._zeros(len(masks))
         for part, rows in self._candidates(masks):
             for outputs, batch, dense in self._passes(part):
@@ -107,6 +115,9 @@ class Evaluator:
         """
         self._check(parent)
         check_moves(parent, moves)
+        if self._compiled.takes(self.objective.name) and not self._compiled.tied and moves.numel():
+            sums = [self._compiled.move_sums(parent.words, some, self.objective.name) for some in moves.split(4096)]
+            return (torch.cat(sums) / self.samples).to(self.fitness_dtype)
         parts = [self(swap(parent, some)) for some in moves.split(4096)]
         return torch.cat(parts) if parts else self._zeros(0).to(self.fitness_dtype)
 
@@ -137,6 +148,7 @@ class Evaluator:
     def refresh(self) -> None:
         """Take the model's weights, buffers and dense outputs anew."""
         self._forward.refresh()
+        self._compiled.refresh()
 
     def explain(self) -> str:
         """Which way the network runs, which backend serves each layer, and why not the others."""
@@ -157,7 +169,18 @@ class Evaluator:
         for batch in self._on_device():
             for chunk in batch.chunks(samples):
                 dense = self._dense(chunk) if self.objective.needs_dense else None
-                yield self._forward(masks, chunk), chunk, dense
+                yield self._outputs(masks, chunk), chunk, dense
+
+    def _outputs(self, masks: PackedMasks, batch: Batch) -> Tensor:
+        if self._compiled.ready:
+            return self._compiled.outputs(masks.words, batch)
+        return self._forward(masks, batch)
+
+    def _each_once(self, masks: PackedMasks) -> Tensor:
+        """Fitness in the native engine; a candidate that occurs twice is evaluated once."""
+        words, place = torch.unique(masks.words, dim=0, return_inverse=True) if len(masks) > 1 else (masks.words, None)
+        sums = self._compiled.sums(words, self.objective.name)
+        return ((sums if place is None else sums[place]) / self.samples).to(self.fitness_dtype)
 
     def _whole(self, masks: PackedMasks) -> Tensor:
         assert self.objective.whole is not None
@@ -202,6 +225,13 @@ class Evaluator:
         self._forward.choose_way(PackedMasks.cat([masks, masks]), example)
         dense = [self.layout[name] for name, (_, choice) in self._forward.record.items() if choice is None]
         self._weight_bytes = sum(layer.rows * layer.columns for layer in dense) * (self._forward.dtype.itemsize + 1)
+
+    def _why_not_compiled(self, plan: bool) -> str:
+        if not plan:
+            return "plan=False"
+        if self.backend != "native":
+            return f"the plan runs on the native backend, not on {self.backend}"
+        return ""
 
     def _check(self, masks: PackedMasks) -> None:
         if masks.layout != self.layout:

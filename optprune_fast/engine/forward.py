@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from typing import Any
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
@@ -17,7 +15,8 @@ from optprune_fast.engine.masked_weight import MaskedWeight, Record
 from optprune_fast.masks.layout import MaskLayout
 from optprune_fast.masks.magnitude import check_finite
 from optprune_fast.masks.packed import PackedMasks
-from optprune_fast.runtime.errors import EvaluationWarning, message
+from optprune_fast.plan.model import eval_mode, logits
+from optprune_fast.runtime.errors import EvaluationWarning
 
 
 class MaskedForward:
@@ -74,28 +73,3 @@ class MaskedForward:
         masked = {name: MaskedWeight.of(self.state[name], words[name], self.backend, name, self.record)
                   for name in words}
         return logits(functional_call(self.model, {**self.state, **masked}, batch.args, batch.kwargs))
-
-
-def logits(output: Any) -> Tensor:
-    """The tensor of a model's output: itself, `.logits`, `["logits"]`, or the first of a tuple."""
-    if isinstance(output, Mapping):
-        output = output.get("logits")
-    elif not isinstance(output, Tensor):
-        output = getattr(output, "logits", output[0] if isinstance(output, (tuple, list)) and output else None)
-    if not isinstance(output, Tensor):
-        raise TypeError(message("Evaluator", "the model must return a tensor, an object with .logits, or a tuple that "
-                                "starts with a tensor", output=type(output).__name__))
-    return output
-
-
-@contextmanager
-def eval_mode(model: nn.Module) -> Iterator[None]:
-    """Put a model into eval mode, and every module back into the mode it was in."""
-    training = [module for module in model.modules() if module.training]
-    for module in training:
-        module.training = False
-    try:
-        yield
-    finally:
-        for module in training:
-            module.training = True

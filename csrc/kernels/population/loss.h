@@ -8,18 +8,25 @@
 namespace optprune::population {
 namespace {
 
+// The logits of N registers of samples side by side: their chains of operations overlap.
+template <int N>
 struct Classes {
     const float *logits;
     std::int64_t step, count;
 
-    Vec get(std::int64_t c) const { return Vec::load(logits + c * step); }
+    Vec get(std::int64_t c, int n) const { return Vec::load(logits + c * step + n * L); }
 
     // log of the sum of e^logit
-    Vec log_sum() const {
-        Vec top = get(0), sum = Vec::zero();
-        for (std::int64_t c = 1; c < count; ++c) top = Vec::max(top, get(c));
-        for (std::int64_t c = 0; c < count; ++c) sum = Vec::add(sum, exponential(Vec::sub(get(c), top)));
-        return Vec::add(top, logarithm(sum));
+    void log_sum(Vec (&out)[N]) const {
+        Vec top[N], sum[N];
+        for (int n = 0; n < N; ++n) top[n] = get(0, n), sum[n] = Vec::zero();
+        for (std::int64_t c = 1; c < count; ++c) {
+            for (int n = 0; n < N; ++n) top[n] = Vec::max(top[n], get(c, n));
+        }
+        for (std::int64_t c = 0; c < count; ++c) {
+            for (int n = 0; n < N; ++n) sum[n] = Vec::add(sum[n], exponential(Vec::sub(get(c, n), top[n])));
+        }
+        for (int n = 0; n < N; ++n) out[n] = Vec::add(top[n], logarithm(sum[n]));
     }
 };
 
@@ -31,19 +38,19 @@ struct Targets {
     std::int64_t get(std::int64_t i) const { return first[i * step]; }
 };
 
-inline Vec of_target(const Classes &classes, const Targets &targets) {
+inline Vec of_target(const float *logits, std::int64_t step, const Targets &targets) {
     float picked[L] = {};
-    for (std::int64_t i = 0; i < targets.samples; ++i) picked[i] = classes.logits[targets.get(i) * classes.step + i];
+    for (std::int64_t i = 0; i < targets.samples; ++i) picked[i] = logits[targets.get(i) * step + i];
     return Vec::load(picked);
 }
 
 // 1 where the first of the largest logits is not the target's
-inline Vec wrong(const Classes &classes, const Targets &targets) {
+inline Vec wrong(const float *logits, std::int64_t step, std::int64_t count, const Targets &targets) {
     float out[L] = {};
     for (std::int64_t i = 0; i < targets.samples; ++i) {
         std::int64_t best = 0;
-        for (std::int64_t c = 1; c < classes.count; ++c) {
-            const float value = classes.logits[c * classes.step + i], top = classes.logits[best * classes.step + i];
+        for (std::int64_t c = 1; c < count; ++c) {
+            const float value = logits[c * step + i], top = logits[best * step + i];
             if (value > top || (value != value && top == top)) best = c;
         }
         out[i] = best == targets.get(i) ? 0.0f : 1.0f;
@@ -51,33 +58,34 @@ inline Vec wrong(const Classes &classes, const Targets &targets) {
     return Vec::load(out);
 }
 
-// Kullback-Leibler divergence from wanted log-probabilities
-inline Vec divergence(const Classes &classes, const Classes &wanted) {
-    const Vec all = classes.log_sum();
-    Vec sum = Vec::zero();
-    for (std::int64_t c = 0; c < classes.count; ++c) {
-        const Vec p = wanted.get(c), q = Vec::sub(classes.get(c), all);
-        sum = Vec::fma(exponential(p), Vec::sub(p, q), sum);
+template <int N>
+void from_targets(Loss loss, const Classes<N> &classes, const Targets &targets, Vec (&total)[N]) {
+    Vec all[N];
+    if (loss == Loss::cross_entropy) classes.log_sum(all);
+    for (int n = 0; n < N; ++n) {
+        const Targets own{targets.first + n * L * targets.step, targets.step,
+                          targets.samples - n * L < L ? targets.samples - n * L : L};
+        const float *logits = classes.logits + n * L;
+        const Vec value = loss == Loss::error ? wrong(logits, classes.step, classes.count, own)
+                                              : Vec::sub(all[n], of_target(logits, classes.step, own));
+        total[n] = Vec::add(total[n], value);
     }
-    return sum;
 }
 
-inline Vec squares(const Classes &classes, const Classes &wanted) {
-    Vec sum = Vec::zero();
+// Kullback-Leibler divergence from wanted log-probabilities, or squared differences
+template <int N>
+void from_dense(Loss loss, const Classes<N> &classes, const Classes<N> &wanted, Vec (&total)[N]) {
+    Vec all[N], sum[N];
+    if (loss == Loss::kl) classes.log_sum(all);
+    for (int n = 0; n < N; ++n) sum[n] = Vec::zero();
     for (std::int64_t c = 0; c < classes.count; ++c) {
-        const Vec d = Vec::sub(classes.get(c), wanted.get(c));
-        sum = Vec::fma(d, d, sum);
+        for (int n = 0; n < N; ++n) {
+            const Vec p = wanted.get(c, n), q = classes.get(c, n), d = Vec::sub(q, p);
+            sum[n] = loss == Loss::kl ? Vec::fma(exponential(p), Vec::sub(p, Vec::sub(q, all[n])), sum[n])
+                                      : Vec::fma(d, d, sum[n]);
+        }
     }
-    return sum;
-}
-
-inline Vec from_targets(Loss loss, const Classes &classes, const Targets &targets) {
-    if (loss == Loss::error) return wrong(classes, targets);
-    return Vec::sub(classes.log_sum(), of_target(classes, targets));
-}
-
-inline Vec from_dense(Loss loss, const Classes &classes, const Classes &wanted) {
-    return loss == Loss::kl ? divergence(classes, wanted) : squares(classes, wanted);
+    for (int n = 0; n < N; ++n) total[n] = Vec::add(total[n], sum[n]);
 }
 
 inline void write_outputs(const Tile &tile, const Step &step, const float *logits, std::int64_t column,
@@ -92,31 +100,54 @@ inline void write_outputs(const Tile &tile, const Step &step, const float *logit
     }
 }
 
+// The mean over positions of N registers of samples, from register r on.
+template <int N>
+void losses(const Tile &tile, const Step &step, const float *logits, std::int64_t r, std::int64_t samples,
+            float *values) {
+    const Call &call = tile.call;
+    const std::int64_t C = step.a.shape[0], positions = step.a.shape[1], first = tile.first_sample + r * L;
+    const float *dense = call.loss >= Loss::kl ? at(tile, step.b) : nullptr;
+    Vec total[N];
+    for (int n = 0; n < N; ++n) total[n] = Vec::zero();
+    for (std::int64_t q = 0; q < positions; ++q) {
+        const Classes<N> classes{logits + (q * step.a.stride[1] + r) * L, step.a.stride[0] * L, C};
+        if (dense != nullptr) {
+            from_dense(call.loss, classes, {dense + (q * step.b.stride[1] + r) * L, step.b.stride[0] * L, C}, total);
+        } else {
+            from_targets(call.loss, classes, {call.targets + first * positions + q, positions, samples}, total);
+        }
+    }
+    const Vec each = Vec::spread(static_cast<float>(call.loss == Loss::mse ? positions * C : positions));
+    for (int n = 0; n < N; ++n) Vec::div(total[n], each).store(values + n * L);
+}
+
+// The sum of a group, pair by pair: a tree has the same shape for every instruction set, and its additions overlap.
+inline double sum_of(const float *values) {
+    double sums[sum_group];
+    for (std::int64_t i = 0; i < sum_group; ++i) sums[i] = static_cast<double>(values[i]);
+    for (std::int64_t half = sum_group / 2; half > 0; half /= 2) {
+        for (std::int64_t i = 0; i < half; ++i) sums[i] += sums[i + half];
+    }
+    return sums[0];
+}
+
 // logits: [C, positions, width] laid out as step.a
 inline void loss(const Tile &tile, const Step &step, const float *logits) {
     const Call &call = tile.call;
-    const std::int64_t C = step.a.shape[0], positions = step.a.shape[1], width = step.a.shape[2];
-    const float *wanted = call.loss >= Loss::kl ? at(tile, step.b) : nullptr;
-    for (std::int64_t r = 0; r < width; ++r) {
-        const std::int64_t first = tile.first_sample + r * L, left = call.B - first, samples = left < L ? left : L;
-        if (samples <= 0) return;
-        if (call.loss == Loss::outputs) {
-            write_outputs(tile, step, logits, r, first, samples);
-            continue;
+    const std::int64_t width = step.a.shape[2], left = call.B - tile.first_sample;
+    if (call.loss == Loss::outputs) {
+        for (std::int64_t r = 0; r < width && r * L < left; ++r) {
+            write_outputs(tile, step, logits, r, tile.first_sample + r * L, left - r * L < L ? left - r * L : L);
         }
-        Vec total = Vec::zero();
-        for (std::int64_t q = 0; q < positions; ++q) {
-            const Classes classes{logits + (q * step.a.stride[1] + r * step.a.stride[2]) * L, step.a.stride[0] * L, C};
-            total = Vec::add(total, wanted != nullptr ? from_dense(call.loss, classes, {
-                wanted + (q * step.b.stride[1] + r * step.b.stride[2]) * L, step.b.stride[0] * L, C})
-                : from_targets(call.loss, classes, {call.targets + first * positions + q, positions, samples}));
-        }
-        const std::int64_t each = call.loss == Loss::mse ? positions * C : positions;
-        float values[L];
-        Vec::div(total, Vec::spread(static_cast<float>(each))).store(values);
-        double *sums = call.sums + tile.candidate * ((call.B + sum_group - 1) / sum_group);
-        for (std::int64_t i = 0; i < samples; ++i) sums[(first + i) / sum_group] += values[i];
+        return;
     }
+    float values[8 * L + sum_group] = {};  // absent samples add nothing
+    std::int64_t r = 0;
+    for (; r + 2 <= width && (r + 1) * L < left; r += 2) losses<2>(tile, step, logits, r, left - r * L, values + r * L);
+    for (; r < width && r * L < left; ++r) losses<1>(tile, step, logits, r, left - r * L, values + r * L);
+    for (std::int64_t i = left < 8 * L ? left : 8 * L; i < r * L; ++i) values[i] = 0;
+    double *sums = call.sums + tile.candidate * ((call.B + sum_group - 1) / sum_group) + tile.first_sample / sum_group;
+    for (std::int64_t i = 0; i < width * L && i < left; i += sum_group) sums[i / sum_group] = sum_of(values + i);
 }
 
 }  // namespace

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from optprune_fast.bench.problem import Masks, Problem
-from optprune_fast.engine.forward import logits
+from optprune_fast.plan.model import logits
 from optprune_fast.runtime.errors import message
 
 

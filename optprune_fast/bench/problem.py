@@ -12,11 +12,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from optprune_fast.engine.forward import logits
 from optprune_fast.masks.layout import MaskLayout
 from optprune_fast.masks.operators import candidate_seeds, random_masks
 from optprune_fast.masks.packed import PackedMasks
 from optprune_fast.ops.words import popcount
+from optprune_fast.plan.model import logits
 from optprune_fast.runtime.errors import message
 
 # At density 1 there is one full mask only, and whoever remembers it need not compute. So each drops a few weights.

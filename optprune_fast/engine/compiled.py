@@ -16,7 +16,7 @@ from optprune_fast.engine.population import LOSSES, Population, Turned
 from optprune_fast.masks.layout import MaskLayout
 from optprune_fast.plan import CannotCapture, capture
 from optprune_fast.plan.graph import Graph
-from optprune_fast.plan.lower import CannotLower
+from optprune_fast.plan.rules import CannotLower
 
 # Turned inputs are kept from call to call up to this size; beyond it, pieces are turned when their turn comes.
 KEPT_BYTES = 1 << 30
@@ -125,8 +125,8 @@ class CompiledForward:
 
 
 def _inputs(batch: Batch) -> dict[int | str, Tensor]:
-    named: dict[int | str, Any] = {**dict(enumerate(batch.args)), **batch.kwargs}
-    return {name: value for name, value in named.items() if batch._per_sample(value)}
+    named: list[tuple[int | str, Any]] = [*enumerate(batch.args), *batch.kwargs.items()]
+    return {name: value for name, value in named if batch._per_sample(value)}
 
 
 def _bytes(batch: Batch) -> int:

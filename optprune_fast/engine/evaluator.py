@@ -70,7 +70,7 @@ class Evaluator:
         if self.objective.whole is not None:
             return self._whole(masks)
         if self._compiled.takes(self.objective.name):
-            return self._each_once(masks)
+            return self._each_once(masks, self.objective.name)
         total = self._zeros(len(masks))
         for part, rows in self._candidates(masks):
             for outputs, batch, dense in self._passes(part):
@@ -95,6 +95,9 @@ class Evaluator:
         self._check(masks)
         if not self._has_classes:
             return {"loss": self(masks)}
+        if self._compiled.ready:
+            classes = {name: self._each_once(masks, name) for name in ("error", "cross_entropy")}
+            return {"loss": self(masks), "accuracy": 1 - classes["error"], "cross_entropy": classes["cross_entropy"]}
         wrong, entropy = self._zeros(len(masks)), self._zeros(len(masks))
         own = self._zeros(len(masks))
         per_sample = self.objective.whole is None
@@ -176,10 +179,10 @@ class Evaluator:
             return self._compiled.outputs(masks.words, batch)
         return self._forward(masks, batch)
 
-    def _each_once(self, masks: PackedMasks) -> Tensor:
+    def _each_once(self, masks: PackedMasks, objective: str) -> Tensor:
         """Fitness in the native engine; a candidate that occurs twice is evaluated once."""
         words, place = torch.unique(masks.words, dim=0, return_inverse=True) if len(masks) > 1 else (masks.words, None)
-        sums = self._compiled.sums(words, self.objective.name)
+        sums = self._compiled.sums(words, objective)
         return ((sums if place is None else sums[place]) / self.samples).to(self.fitness_dtype)
 
     def _whole(self, masks: PackedMasks) -> Tensor:

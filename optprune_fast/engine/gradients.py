@@ -19,13 +19,14 @@ from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from optprune_fast.engine.batches import Batch
-from optprune_fast.engine.forward import MaskedForward, eval_mode
+from optprune_fast.engine.forward import MaskedForward
 from optprune_fast.engine.gradients_isolated import add_isolated
 from optprune_fast.engine.gradients_layers import add_layer_by_layer
 from optprune_fast.engine.gradients_proof import proof_of
 from optprune_fast.engine.gradients_sums import Problem, Sums
 from optprune_fast.engine.objective import Objective
 from optprune_fast.masks.packed import PackedMasks
+from optprune_fast.plan.model import eval_mode
 
 
 def gradients(forward: MaskedForward, objective: Objective, batches: Iterable[Batch], mask: PackedMasks,

@@ -10,8 +10,9 @@ from torch import Tensor
 from torch.func import functional_call
 
 from optprune_fast.engine.batches import Batch
-from optprune_fast.engine.forward import MaskedForward, logits
+from optprune_fast.engine.forward import MaskedForward
 from optprune_fast.engine.objective import Objective
+from optprune_fast.plan.model import logits
 
 
 @dataclass(frozen=True)

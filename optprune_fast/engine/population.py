@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from types import ModuleType
 from typing import Any
 
@@ -24,6 +25,15 @@ SUM_GROUP = 32
 # Their kernels work on the last dimensions, so the width comes first.
 REDUCING = {"mean", "softmax", "log_softmax", "layer_norm", "matmul"}
 LOSSES = {"outputs": 0, "cross_entropy": 1, "error": 2, "kl_to_dense": 3, "mse_to_dense": 4}
+
+
+@dataclass(frozen=True)
+class Turned:
+    """Inputs as tiles of registers of samples."""
+
+    narrow: Tensor | None
+    wide: Tensor | None
+    samples: int
 
 
 class Population:
@@ -53,13 +63,13 @@ class Population:
                 pad_y, pad_x = use.padding
                 x = F.pad(args[use.index].to(torch.float32), (pad_x, pad_x, pad_y, pad_y)).reshape(samples, size)
             parts[use.placed.buffer.space].append(x)
-        return Turned(*(self._tiles(parts[space], samples, space == "narrow_input") for space in parts), samples)
+        return Turned(self._tiles(parts["narrow_input"], samples, 1),
+                      self._tiles(parts["wide_input"], samples, self.program.width), samples)
 
-    def _tiles(self, parts: list[Tensor], samples: int, narrow: bool) -> Tensor | None:
+    def _tiles(self, parts: list[Tensor], samples: int, width: int) -> Tensor | None:
         if not parts:
             return None
         x = torch.cat(parts, dim=1).contiguous()
-        width = 1 if narrow else self.program.width
         tile = self.program.width * self.lanes
         out = torch.empty(-(-samples // tile) * tile * x.shape[1])
         native.module().population_turn(self.isa, thread_count(), x.data_ptr(), samples, x.shape[1], width,
@@ -103,13 +113,6 @@ class Population:
             LOSSES[objective])
 
 
-class Turned:
-    """Inputs as tiles of registers of samples."""
-
-    def __init__(self, narrow: Tensor | None, wide: Tensor | None, samples: int) -> None:
-        self.narrow, self.wide, self.samples = narrow, wide, samples
-
-
 def build(module: ModuleType, program: Program) -> tuple[Any, list[Tensor]]:
     """The compiled module's own form of a program, and the tensors whose addresses it holds."""
     alive: list[Tensor] = []
@@ -142,7 +145,8 @@ def _tensors(step: Step, program: Program) -> list[list[int]]:
     """out, a, b as the kernel reads them; b is a where there is none."""
     first = step.op in REDUCING
     out, a, b = (None if p is None else _encode(p, program.width, first) for p in (step.out, step.a, step.b))
-    assert out is not None and a is not None
+    assert out is not None
+    assert a is not None
     if step.op == "widen":  # written one register of samples at a time
         rank = out[2]
         out = [out[0], out[1], rank - 1, *out[3:2 + rank], *out[3 + rank:-1]]

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 from torch import Tensor
@@ -28,10 +29,6 @@ POSITIONAL = {"conv2d", "max_pool", "avg_pool", "matmul", "embedding"}
 ACTIVATING = {"linear", "add", "sub", "mul", "scale", "max_pool", "avg_pool", "mean"}
 
 
-class CannotLower(Exception):
-    """Why the native engine does not run a graph."""
-
-
 def lower(graph: Graph, layout: MaskLayout, state: Mapping[str, Tensor], width: int, *, reuse: bool = True,
           fuse: bool = True) -> Program:
     """The program of a graph with these weights.
@@ -40,7 +37,7 @@ def lower(graph: Graph, layout: MaskLayout, state: Mapping[str, Tensor], width: 
     reuse:  values that are never alive together share memory
     fuse:   layers apply the activation that follows them
 
-    Raises `CannotLower` where a node has no native step.
+    Raises `rules.CannotLower` where a node has no native step.
     """
     lowering = Lowering(graph, layout, state, width, fuse)
     lowering.run()
@@ -57,7 +54,7 @@ def is_chain(graph: Graph) -> bool:
             return False
         value = node.output
     kinds = [node.op for node in graph.nodes[1:]]
-    return value == graph.output and kinds[:1] == ["linear"] and ("activation", "activation") not in zip(kinds, kinds[1:])
+    return value == graph.output and kinds[:1] == ["linear"] and ("activation", "activation") not in pairwise(kinds)
 
 
 @dataclass
@@ -84,7 +81,7 @@ class Lowering:
         positional = [i for i, node in enumerate(nodes) if self._has_positions(node)]
         self.last_narrow = positional[-1] if positional else -1
         self.narrow = self.last_narrow >= 0
-        self.layer_index = {}
+        self.layer_index: dict[int, tuple[int, int]] = {}
         for node in nodes:
             if node.op in ("linear", "conv2d"):
                 shape = self.state[node.tensors["weight"]].shape
@@ -103,7 +100,7 @@ class Lowering:
                 continue
             rule = rules.RULES.get(node.op)
             if rule is None:
-                raise CannotLower(f"{node.attributes.get('name', node.op)} has no native step")
+                raise rules.CannotLower(f"{node.attributes.get('name', node.op)} has no native step")
             rule(self, node)
         self.narrow = False
         self._loss()

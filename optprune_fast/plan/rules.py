@@ -17,6 +17,10 @@ if TYPE_CHECKING:
     from optprune_fast.plan.lower import Lowering
 
 
+class CannotLower(Exception):
+    """Why the native engine does not run a graph."""
+
+
 def input_(low: Lowering, node: Node) -> None:
     low.add_input(node.output, node.attributes["index"])
 
@@ -88,9 +92,9 @@ def _with_border(low: Lowering, node: Node) -> Placed:
     x = low.source(node.inputs[0])
     pad_y, pad_x = node.attributes["padding"]
     bordered = pad_y == pad_x == 0 or (
-        x.buffer.border is not None and x.buffer.border[:3] == x.shape
-        and x.buffer.border[3] >= pad_y and x.buffer.border[4] >= pad_x
-        or x.buffer.space == "narrow_input" and x.strides[1] >= x.shape[2] + 2 * pad_x)
+        (x.buffer.border is not None and x.buffer.border[:3] == x.shape
+         and x.buffer.border[3] >= pad_y and x.buffer.border[4] >= pad_x)
+        or (x.buffer.space == "narrow_input" and x.strides[1] >= x.shape[2] + 2 * pad_x))
     if bordered and x.buffer.space != "constant" and (x.strides[2] == 1 or x.shape[2] == 1):
         return x
     out = low.allocate_picture(node.inputs[0], x.shape)
@@ -155,7 +159,8 @@ def _elementwise(low: Lowering, op: str, a: Placed, b: Placed | None, output: in
     # The innermost loop runs over the dimension that lies innermost in memory.
     pieces = (p if p is None else p.permute(order) for p in (out, a, b))
     step_out, step_a, step_b = pieces
-    assert step_out is not None and step_a is not None
+    assert step_out is not None
+    assert step_a is not None
     low.add(Step(op, low.narrow, step_out, step_a, step_b, activation=kind, bias=bias,
                  extra=extra if numbers is None else numbers, name=op))
     low.values[output] = out
@@ -206,7 +211,6 @@ def layer_norm(low: Lowering, node: Node) -> None:
 def matmul(low: Lowering, node: Node) -> None:
     a, b = (low.source(value) for value in node.inputs)
     if "constant" in (a.buffer.space, b.buffer.space):
-        from optprune_fast.plan.lower import CannotLower
         raise CannotLower("a product with a constant matrix has no native step")
     shape = low.graph.shapes[node.output]
     dims = len(shape)
@@ -226,6 +230,9 @@ def _feeds_linear(low: Lowering, value: int) -> bool:
 
 
 def embedding(low: Lowering, node: Node) -> None:
+    name = node.tensors["weight"]
+    if any(name == layer.name for layer in low.layout):
+        raise CannotLower(f"an embedding whose weight is pruned ({name}) has no native step")
     x = low.source(node.inputs[0])
     table = low.state[node.tensors["weight"]].float().contiguous()
     out = low.allocate((table.shape[1], *x.shape))

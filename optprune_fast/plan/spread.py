@@ -12,7 +12,7 @@ Link = tuple[int, int, int]  # (producer, entries of the reader per unit of the 
 
 
 def spreads(program: Program) -> list[tuple[int, list[Link]]]:
-    """(units, links) of each step: units that can be recomputed alone (0: all or nothing), and where inputs come from."""
+    """(units, links) of each step: units that can be recomputed alone (0: all or nothing), and whence inputs come."""
     units = [_units(step) for step in program.steps]
     out = []
     for index, step in enumerate(program.steps):

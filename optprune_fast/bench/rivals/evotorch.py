@@ -11,7 +11,7 @@ from torch.nn.utils import parameters_to_vector, vector_to_parameters
 
 from optprune_fast.bench.problem import Masks, Problem
 from optprune_fast.bench.rival import Prepared
-from optprune_fast.engine.forward import logits
+from optprune_fast.plan.model import logits
 
 
 def prepare(problem: Problem, masks: Masks) -> Prepared:

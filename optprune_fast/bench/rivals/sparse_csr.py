@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from optprune_fast.bench.problem import Masks, Problem
 from optprune_fast.bench.rival import Prepared
-from optprune_fast.engine.forward import logits
+from optprune_fast.plan.model import logits
 
 
 class CsrLinear(nn.Module):

@@ -35,13 +35,11 @@ struct Vec {
     static Vec max(Vec a, Vec b) { return {_mm256_max_ps(a.v, b.v)}; }
     static Vec min(Vec a, Vec b) { return {_mm256_min_ps(a.v, b.v)}; }
     static Vec sqrt(Vec a) { return {_mm256_sqrt_ps(a.v)}; }
-    static Vec round(Vec a) { return {_mm256_round_ps(a.v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC)}; }
     static Vec if_less(Vec a, Vec b, Vec yes, Vec no) {
         return {_mm256_blendv_ps(no.v, yes.v, _mm256_cmp_ps(a.v, b.v, _CMP_LT_OQ))};
     }
-    static Vec power_of_two(Vec n) {
-        const __m256i biased = _mm256_add_epi32(_mm256_cvtps_epi32(n.v), _mm256_set1_epi32(127));
-        return {_mm256_castsi256_ps(_mm256_slli_epi32(biased, 23))};
+    static Vec power_of_two(Vec counted) {
+        return {_mm256_castsi256_ps(_mm256_slli_epi32(_mm256_castps_si256(counted.v), 23))};
     }
     static Vec exponent(Vec a) {
         const __m256i biased = _mm256_srli_epi32(_mm256_castps_si256(a.v), 23);

@@ -32,15 +32,11 @@ struct Vec {
     static Vec max(Vec a, Vec b) { return {_mm512_max_ps(a.v, b.v)}; }
     static Vec min(Vec a, Vec b) { return {_mm512_min_ps(a.v, b.v)}; }
     static Vec sqrt(Vec a) { return {_mm512_sqrt_ps(a.v)}; }
-    static Vec round(Vec a) {
-        return {_mm512_roundscale_ps(a.v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC)};
-    }
     static Vec if_less(Vec a, Vec b, Vec yes, Vec no) {
         return {_mm512_mask_blend_ps(_mm512_cmp_ps_mask(a.v, b.v, _CMP_LT_OQ), no.v, yes.v)};
     }
-    static Vec power_of_two(Vec n) {
-        const __m512i biased = _mm512_add_epi32(_mm512_cvtps_epi32(n.v), _mm512_set1_epi32(127));
-        return {_mm512_castsi512_ps(_mm512_slli_epi32(biased, 23))};
+    static Vec power_of_two(Vec counted) {
+        return {_mm512_castsi512_ps(_mm512_slli_epi32(_mm512_castps_si512(counted.v), 23))};
     }
     static Vec exponent(Vec a) {
         const __m512i biased = _mm512_srli_epi32(_mm512_castps_si512(a.v), 23);

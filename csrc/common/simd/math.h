@@ -26,12 +26,14 @@ inline Vec absolute(Vec x) { return Vec::max(negative(x), x); }
 inline Vec exponential(Vec x) {
     static const float q[] = {0.5f, 0.16666573f, 0.041666456f, 0.0083637768f, 0.0013934545f};
     x = Vec::min(Vec::spread(88.3f), Vec::max(Vec::spread(-87.3f), x));
-    const Vec n = Vec::round(Vec::mul(x, Vec::spread(1.44269504f)));
+    // Added to 1.5 · 2^23 a number is rounded to a whole one, which stands in the last bits: n + 127, an exponent.
+    const Vec whole = Vec::spread(12582912.0f + 127.0f), counted = Vec::fma(x, Vec::spread(1.44269504f), whole);
+    const Vec n = Vec::sub(counted, whole);
     // ln 2 in two parts: the first has few bits, so that n times it is exact
     const Vec high = Vec::fma(n, Vec::spread(-0.693359375f), x);
     const Vec r = Vec::fma(n, Vec::spread(2.12194440e-4f), high);
     const Vec e = Vec::add(Vec::spread(1.0f), Vec::fma(Vec::mul(r, r), polynomial(r, q), r));
-    return Vec::mul(e, Vec::power_of_two(n));
+    return Vec::mul(e, Vec::power_of_two(counted));
 }
 
 // ln x for positive normal x: the mantissa lies in [1/√2, √2), where ln(1 + f) = f - f²/2 + f³ q(f)

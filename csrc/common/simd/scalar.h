@@ -48,17 +48,15 @@ struct Vec {
     static Vec max(Vec a, Vec b) { return each(a, b, [](float x, float y) { return x > y ? x : y; }); }
     static Vec min(Vec a, Vec b) { return each(a, b, [](float x, float y) { return x < y ? x : y; }); }
     static Vec sqrt(Vec a) { return each(a, a, [](float x, float) { return ::sqrtf(x); }); }
-    // to the nearest whole number, halves to even
-    static Vec round(Vec a) { return each(a, a, [](float x, float) { return ::rintf(x); }); }
     // a < b ? yes : no
     static Vec if_less(Vec a, Vec b, Vec yes, Vec no) {
         Vec out;
         for (std::int64_t i = 0; i < lanes; ++i) out.v[i] = a.v[i] < b.v[i] ? yes.v[i] : no.v[i];
         return out;
     }
-    // 2^n for whole n in [-126, 127]
-    static Vec power_of_two(Vec n) {
-        return each(n, n, [](float x, float) { return from_bits((static_cast<std::uint32_t>(whole(x)) + 127u) << 23); });
+    // 2^n where the last bits of a float count n + 127: 1.5 · 2^23 + 127 + n
+    static Vec power_of_two(Vec counted) {
+        return each(counted, counted, [](float x, float) { return from_bits(bits(x) << 23); });
     }
     // a = mantissa * 2^exponent for positive normal a, mantissa in [1, 2)
     static Vec exponent(Vec a) {
@@ -94,8 +92,6 @@ struct Vec {
         memcpy(&out, &a, sizeof out);
         return out;
     }
-    // Not a number becomes what x86 makes of it.
-    static int whole(float a) { return a == a ? static_cast<int>(a) : INT32_MIN; }
 };
 
 }  // namespace

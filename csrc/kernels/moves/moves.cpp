@@ -58,9 +58,96 @@ struct Moves {
     std::vector<std::int64_t> start{0};
     std::vector<Flipped> flipped;
     std::vector<Kept> pool;
-    std::vector<Change> changes;
+    std::vector<RowChange> rows;
+    std::vector<std::int64_t> pool_start;
 
     void add(const Request &request, const std::int64_t *indices, std::int64_t lanes) {
+        const std::vector<Flip> flips = sorted(request, indices);
+        for (std::size_t i = 0; i < flips.size();) {
+            const std::size_t end = row_end(flips, i);
+            add_row(request, flips.data() + i, flips.data() + end, lanes);
+            i = end;
+        }
+        start.push_back(static_cast<std::int64_t>(flipped.size()));
+    }
+
+    // For a chain: the rows that change, layer after layer, and the terms that each adds. A row that reads the
+    // difference of an input under the moved mask adds w · difference; a flip adds or takes w · input of the parent.
+    void add_to_chain(const Request &request, const Spread *spreads, const std::int64_t *indices, std::int64_t floats) {
+        const Program &program = request.parent.program;
+        const std::vector<Flip> flips = sorted(request, indices);
+        pool_start.push_back(static_cast<std::int64_t>(pool.size()));
+        std::vector<std::int32_t> slot_of, next_slot_of;  // [units] of the layer's input and output: -1, unchanged
+        std::int32_t slots = 0;
+        std::size_t flip = 0;
+        for (std::int64_t i = 0; i < program.step_count; ++i) {
+            const Step &step = program.steps[i];
+            if (step.op != Op::linear) continue;
+            const Layer &layer = program.layers[step.layer];
+            const bool last = step.layer + 1 == program.layer_count;
+            std::vector<std::uint64_t> reached = readers_of(spreads[i], slot_of, layer.rows);
+            for (std::size_t f = flip; f < flips.size() && flips[f].layer == step.layer; ++f) set_bit(reached, flips[f].row);
+            next_slot_of.assign(static_cast<std::size_t>(layer.rows), -1);
+            for (std::int64_t row = 0; row < layer.rows; ++row) {
+                if (!bit(reached.data(), row)) continue;
+                const bool own = flip < flips.size() && flips[flip].layer == step.layer && flips[flip].row == row;
+                const std::size_t end = own ? row_end(flips, flip) : flip;
+                const std::int64_t first = static_cast<std::int64_t>(pool.size());
+                add_differences(request, layer, row, slot_of, flips.data() + flip, flips.data() + end, floats);
+                const std::int64_t differences = static_cast<std::int64_t>(pool.size()) - first;
+                const float *weight = layer.weight + row * layer.columns;
+                for (std::size_t f = flip; f < end; ++f) {
+                    const std::int64_t column = flips[f].column;
+                    const bool kept = bit(request.parent.words + layer.first_word + row * layer.words(), column);
+                    pool.push_back({static_cast<std::int32_t>(column * floats), kept ? -weight[column] : weight[column]});
+                }
+                next_slot_of[row] = last ? -1 : slots++;
+                rows.push_back({static_cast<std::int32_t>(step.layer), static_cast<std::int32_t>(row), next_slot_of[row],
+                                static_cast<std::int32_t>(differences), static_cast<std::int32_t>(end - flip)});
+                flip = end;
+            }
+            slot_of = next_slot_of;
+        }
+        start.push_back(static_cast<std::int64_t>(rows.size()));
+    }
+
+  private:
+    static void set_bit(std::vector<std::uint64_t> &bits, std::int64_t i) {
+        bits[i / word_bits] |= std::uint64_t{1} << (i % word_bits);
+    }
+
+    static std::size_t row_end(const std::vector<Flip> &flips, std::size_t i) {
+        std::size_t end = i;
+        while (end < flips.size() && flips[end].layer == flips[i].layer && flips[end].row == flips[i].row) ++end;
+        return end;
+    }
+
+    static std::vector<std::uint64_t> readers_of(const Spread &spread, const std::vector<std::int32_t> &slot_of,
+                                                 std::int64_t rows) {
+        const std::int64_t words = divide_up(rows, word_bits);
+        std::vector<std::uint64_t> out(static_cast<std::size_t>(words), 0);
+        for (std::size_t unit = 0; unit < slot_of.size(); ++unit) {
+            if (slot_of[unit] < 0) continue;
+            for (std::int64_t w = 0; w < words; ++w) out[w] |= spread.readers[unit * words + w];
+        }
+        return out;
+    }
+
+    void add_differences(const Request &request, const Layer &layer, std::int64_t row,
+                         const std::vector<std::int32_t> &slot_of, const Flip *flip, const Flip *end,
+                         std::int64_t floats) {
+        const std::uint64_t *words = request.parent.words + layer.first_word + row * layer.words();
+        for (std::size_t unit = 0; unit < slot_of.size(); ++unit) {
+            if (slot_of[unit] < 0) continue;
+            bool kept = layer.first_word < 0 || bit(words, static_cast<std::int64_t>(unit));
+            for (const Flip *f = flip; f != end; ++f) kept ^= f->column == static_cast<std::int64_t>(unit);
+            if (!kept) continue;
+            pool.push_back({static_cast<std::int32_t>(slot_of[unit] * floats),
+                            layer.weight[row * layer.columns + static_cast<std::int64_t>(unit)]});
+        }
+    }
+
+    static std::vector<Flip> sorted(const Request &request, const std::int64_t *indices) {
         std::vector<Flip> flips;
         for (std::int64_t f = 0; f < request.F; ++f) {
             if (indices[f] < 0) continue;
@@ -70,24 +157,14 @@ struct Moves {
         std::sort(flips.begin(), flips.end(), [](const Flip &a, const Flip &b) {
             return a.layer != b.layer ? a.layer < b.layer : a.row != b.row ? a.row < b.row : a.column < b.column;
         });
-        for (std::size_t i = 0; i < flips.size();) {
-            std::size_t end = i;
-            while (end < flips.size() && flips[end].layer == flips[i].layer && flips[end].row == flips[i].row) ++end;
-            add_row(request, flips.data() + i, flips.data() + end, lanes);
-            i = end;
-        }
-        start.push_back(static_cast<std::int64_t>(flipped.size()));
+        return flips;
     }
 
-  private:
     void add_row(const Request &request, const Flip *flip, const Flip *end, std::int64_t lanes) {
         const Layer &layer = request.parent.program.layers[flip->layer];
         const std::uint64_t *row = request.parent.words + layer.first_word + flip->row * layer.words();
         const float *weight = layer.weight + flip->row * layer.columns;
-        Flipped out{flip->layer, flip->row, {static_cast<std::int64_t>(pool.size()), 0},
-                    {static_cast<std::int64_t>(changes.size()), 0}};
-        for (const Flip *f = flip; f != end; ++f) changes.push_back({f->column, !bit(row, f->column)});
-        out.change[1] = static_cast<std::int64_t>(changes.size());
+        Flipped out{flip->layer, flip->row, {static_cast<std::int64_t>(pool.size()), 0}};
         for (std::int64_t w = 0; w < layer.words(); ++w) {
             std::uint64_t word = row[w];
             for (const Flip *f = flip; f != end; ++f) {
@@ -114,7 +191,7 @@ struct Workplace {
     population::Workplace program;
     Buffer<std::uint64_t> changed;
     Buffer<std::int32_t> live;
-    Buffer<float> saved, other, logits;
+    Buffer<float> saved, logits;
     Buffer<std::int64_t> undo;
     Work work{};
 
@@ -128,14 +205,13 @@ struct Workplace {
             entries += step.out.rank > 0 ? step.out.shape[0] + 1 : 1;
             rows = std::max(rows, step.out.rank > 0 ? step.out.shape[0] : 1);
         }
-        changed = make_buffer<std::uint64_t>(2 * first.back());
+        changed = make_buffer<std::uint64_t>(first.back());
         live = make_buffer<std::int32_t>(rows);
         saved = make_buffer<float>(floats);
-        other = make_buffer<float>(floats);
         logits = make_buffer<float>(registers_of(network.steps[network.step_count - 1].a) * lanes);
         undo = make_buffer<std::int64_t>(2 * entries);
         work = {program.scratch, changed.get(), first.data(), live.get(), saved.get(), undo.get(),
-                other.get(), logits.get()};
+                logits.get()};
     }
 };
 
@@ -146,9 +222,6 @@ void run(Isa isa, std::int64_t threads, const Request &request) {
     const Program &program = parent.program;
     if (request.M == 0 || parent.B == 0) return;
     const Kernel &kernel = variants.choose(isa);
-    Moves moves;
-    for (std::int64_t m = 0; m < request.M; ++m) moves.add(request, request.indices + m * request.F, kernel.lanes);
-
     std::vector<Spread> spreads(request.spreads, request.spreads + program.step_count);
     std::vector<std::vector<std::uint64_t>> readers;
     std::vector<std::int64_t> first{0};
@@ -164,8 +237,17 @@ void run(Isa isa, std::int64_t threads, const Request &request) {
         }
         first.push_back(first.back() + std::max<std::int64_t>(1, divide_up(spread.units, word_bits)));
     }
-    const Call call{parent, spreads.data(), moves.start.data(), moves.flipped.data(), moves.pool.data(), moves.changes.data(),
-                    request.sums, request.M, request.chain};
+    Moves moves;
+    for (std::int64_t m = 0; m < request.M; ++m) {
+        const std::int64_t *indices = request.indices + m * request.F;
+        if (request.chain) {
+            moves.add_to_chain(request, spreads.data(), indices, program.width * kernel.lanes);
+        } else {
+            moves.add(request, indices, kernel.lanes);
+        }
+    }
+    const Call call{parent, spreads.data(), moves.start.data(), moves.flipped.data(), moves.rows.data(),
+                    moves.pool_start.data(), moves.pool.data(), request.sums, request.M, request.chain};
     std::vector<Workplace> workplaces(static_cast<std::size_t>(threads));
     parallel_for(divide_up(parent.B, program.width * kernel.lanes), threads, [&](std::int64_t tile, std::int64_t slot) {
         Workplace &own = workplaces[slot];

@@ -17,17 +17,18 @@ namespace optprune::moves {
 
 using population::Kept;
 
-// One flipped bit.
-struct Change {
-    std::int64_t column;
-    bool added;
-};
-
 // A row with flipped bits, and what it keeps then.
 struct Flipped {
     std::int64_t layer, row;
-    std::int64_t start[2];   // into the pool of kept weights
-    std::int64_t change[2];  // into the list of changes
+    std::int64_t start[2];  // into the pool of kept weights
+};
+
+// In a chain of linear layers: what one row adds to its sums after a move. Its terms follow one another in the pool,
+// first those with differences of inputs, then those with the parent's inputs.
+struct RowChange {
+    std::int32_t layer, row;
+    std::int32_t slot;  // of the difference that it makes; -1 in the last layer
+    std::int32_t differences, inputs;
 };
 
 // Where a step gets an input from: entry i of its leading dimension lies in unit i / factor of the producer.
@@ -49,10 +50,11 @@ struct Spread {
 struct Call {
     const population::Call &parent;   // P = 1; its sums are the parent's
     const Spread *spreads;            // of each step
-    const std::int64_t *move_start;   // [M + 1], into flipped
+    const std::int64_t *move_start;   // [M + 1], into flipped; of a chain, into rows
     const Flipped *flipped;           // by layer within a move
+    const RowChange *rows;            // of a chain
+    const std::int64_t *pool_start;   // [M] of a chain
     const Kept *pool;
-    const Change *changes;
     double *sums;                     // [M, ⌈B / sum_group⌉]
     std::int64_t M;
     bool chain;                       // linear layers one after another, activations as steps of their own
@@ -65,7 +67,7 @@ struct Work {
     std::int32_t *live;          // rows to recompute
     float *saved;                // what was overwritten, to be put back
     std::int64_t *undo;          // [step, unit] of each
-    float *other, *logits;       // of a chain: differences of the next layer's inputs, and moved outputs
+    float *logits;               // of a chain: moved outputs; `saved` holds the differences
 };
 
 struct Kernel {

@@ -83,11 +83,12 @@ class Plan {
 
 void run_plan(const std::string &isa, std::int64_t threads, const Plan &plan, Address narrow_input, Address wide_input,
               Address targets, Address words, std::int64_t words_step, Address sums, Address outputs, std::int64_t P,
-              std::int64_t B, std::int64_t loss) {
+              std::int64_t B, std::int64_t loss, Address seconds) {
     const Program program = plan.program();
     const Call call{program, at<const float>(narrow_input), at<const float>(wide_input),
                     at<const std::int64_t>(targets), at<const std::uint64_t>(words), at<double>(sums),
-                    at<float>(outputs), P, B, words_step, static_cast<Loss>(loss)};
+                    at<float>(outputs), P, B, words_step, static_cast<Loss>(loss),
+                    at<double>(seconds)};
     const optprune::Isa wanted = isa_named(isa);
     const py::gil_scoped_release released;
     optprune::population::run(wanted, threads, call);
@@ -99,7 +100,7 @@ void run_moves(const std::string &isa, std::int64_t threads, const Plan &plan, A
     const Program program = plan.program();
     const Call parent{program, at<const float>(narrow_input), at<const float>(wide_input),
                       at<const std::int64_t>(targets), at<const std::uint64_t>(words), at<double>(parent_sums),
-                      nullptr, 1, B, 0, static_cast<Loss>(loss)};
+                      nullptr, 1, B, 0, static_cast<Loss>(loss), nullptr};
     const optprune::moves::Request request{parent, plan.spreads(), at<const std::int64_t>(first_weight),
                                            at<const std::int64_t>(indices), M, F, at<double>(sums), chain};
     const optprune::Isa wanted = isa_named(isa);

@@ -68,8 +68,8 @@ class CompiledForward:
             example = batch.pick(slice(0, 3))
             self._graphs[kind] = capture(self.forward.model, example.args, example.kwargs, self.layout)
         if (kind, keep) not in self._programs:
-            self._programs[kind, keep] = Population(self._graphs[kind], self.layout, self.forward.state, batch.size,
-                                                    keep=keep)
+            most = max((b.size for b in self.batches if _signature(b) == kind), default=batch.size)
+            self._programs[kind, keep] = Population(self._graphs[kind], self.layout, self.forward.state, most, keep=keep)
         return self._programs[kind, keep]
 
     def sums(self, words: Tensor, objective: str) -> Tensor:
@@ -85,6 +85,13 @@ class CompiledForward:
         for program, piece in self._all(objective, keep=True):
             total += program.move_sums(words, moves, piece.turned, piece.targets, objective)
         return total
+
+    def seconds(self, words: Tensor, objective: str) -> Tensor:
+        """float64 [steps]: wall time of each step for these masks, on the first samples, on one thread."""
+        objective = objective if objective in LOSSES else "outputs"
+        batch = self.batches[0].pick(slice(0, 1024))
+        piece = next(iter(self._turned(batch, objective)))
+        return self.program(self.batches[0]).seconds(words, piece.turned, objective, piece.targets)
 
     def outputs(self, words: Tensor, batch: Batch) -> Tensor:
         """float32 [P, B, …]: the network's outputs."""

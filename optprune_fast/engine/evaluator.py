@@ -62,6 +62,7 @@ class Evaluator:
         self.memory = (32 << 20 if self._forward.device.type == "cpu" else 1 << 30) if memory is None else memory
         self._say_mode(model)
         self._probe(objective)
+        self.last_masks: PackedMasks | None = None  # a few, for `explain` to time
         self._compiled = CompiledForward(self._forward, self.layout, self.batches, self._why_not_compiled(plan))
 
     def __call__(self, masks: PackedMasks) -> Tensor:
@@ -181,6 +182,7 @@ class Evaluator:
 
     def _each_once(self, masks: PackedMasks, objective: str) -> Tensor:
         """Fitness in the native engine; a candidate that occurs twice is evaluated once."""
+        self.last_masks = masks[:4] if len(masks) else self.last_masks
         words, place = torch.unique(masks.words, dim=0, return_inverse=True) if len(masks) > 1 else (masks.words, None)
         sums = self._compiled.sums(words, objective)
         return ((sums if place is None else sums[place]) / self.samples).to(self.fitness_dtype)

@@ -61,7 +61,8 @@ class Population:
                 x = torch.zeros(samples, size) if dense is None else dense.reshape(samples, size)
             else:
                 pad_y, pad_x = use.padding
-                x = F.pad(args[use.index].to(torch.float32), (pad_x, pad_x, pad_y, pad_y)).reshape(samples, size)
+                x = args[use.index].to(torch.float32)
+                x = (F.pad(x, (pad_x, pad_x, pad_y, pad_y)) if use.padding != (0, 0) else x).reshape(samples, size)
             parts[use.placed.buffer.space].append(x)
         return Turned(self._tiles(parts["narrow_input"], samples, 1),
                       self._tiles(parts["wide_input"], samples, self.program.width), samples)
@@ -105,12 +106,21 @@ class Population:
         self._run(words, turned, None, None, out, "outputs")
         return out
 
+    def seconds(self, words: Tensor, turned: Turned, objective: str, targets: Tensor | None) -> Tensor:
+        """float64 [steps]: wall time of each step of the program for these masks, on one thread."""
+        sums = torch.zeros(len(words), -(-turned.samples // SUM_GROUP), dtype=torch.float64)
+        spent = torch.zeros(len(self.program.steps), dtype=torch.float64)
+        outputs = torch.empty(len(words), turned.samples, *self.program.output_shape)
+        self._run(words, turned, targets, sums, outputs, objective, spent)
+        return spent
+
     def _run(self, words: Tensor, turned: Turned, targets: Tensor | None, sums: Tensor | None, outputs: Tensor | None,
-             objective: str) -> None:
+             objective: str, seconds: Tensor | None = None) -> None:
         native.module().population(
-            self.isa, thread_count(), self._plan, _address(turned.narrow), _address(turned.wide), _address(targets),
+            self.isa, thread_count() if seconds is None else 1, self._plan, _address(turned.narrow),
+            _address(turned.wide), _address(targets),
             words.data_ptr(), words.stride(0), _address(sums), _address(outputs), len(words), turned.samples,
-            LOSSES[objective])
+            LOSSES[objective], _address(seconds))
 
 
 def build(module: ModuleType, program: Program) -> tuple[Any, list[Tensor]]:

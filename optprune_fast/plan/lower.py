@@ -21,7 +21,7 @@ from optprune_fast.plan import rules
 from optprune_fast.plan.arena import assign
 from optprune_fast.plan.consumers import readers
 from optprune_fast.plan.graph import Graph, Node
-from optprune_fast.plan.placed import Buffer, Placed, Space, contiguous, in_order, order_of
+from optprune_fast.plan.placed import Buffer, Placed, Space, contiguous, in_order, order_of, picture
 from optprune_fast.plan.program import InputUse, LayerUse, Program, Step
 
 POSITIONAL = {"conv2d", "max_pool", "avg_pool", "matmul", "embedding"}
@@ -130,11 +130,10 @@ class Lowering:
         if pad_y == pad_x == 0:
             return self.allocate(shape)
         C, H, W = shape
-        plane, row = (H + 2 * pad_y) * (W + 2 * pad_x), W + 2 * pad_x
         now = len(self.program.steps)
-        buffer = Buffer("narrow", C * plane, (C, H, W, pad_y, pad_x), now, now)
+        buffer = Buffer("narrow", C * (H + 2 * pad_y) * (W + 2 * pad_x), (C, H, W, pad_y, pad_x), now, now)
         self.program.buffers.append(buffer)
-        return Placed(buffer, shape, (plane, row, 1), pad_y * row + pad_x)
+        return picture(buffer)
 
     def padding_of(self, value: int) -> tuple[int, int]:
         pads = [node.attributes["padding"] for node in self.users.get(value, []) if node.op == "conv2d"]
@@ -184,12 +183,11 @@ class Lowering:
         pad = self.padding_of(value) if self.narrow and len(shape) == 3 else (0, 0)
         padded = shape if pad == (0, 0) else (shape[0], shape[1] + 2 * pad[0], shape[2] + 2 * pad[1])
         buffer = Buffer("narrow_input" if self.narrow else "wide_input", torch.Size(padded).numel())
-        placed = contiguous(buffer, padded)
-        self.program.inputs.append(InputUse(index, placed, pad))
-        self.program.buffers.append(buffer)
         if pad != (0, 0):
-            placed = placed.slice(1, pad[0], shape[1], 1).slice(2, pad[1], shape[2], 1)
-        self.values[value] = placed
+            buffer.border = (*shape, *pad)
+        self.program.inputs.append(InputUse(index, contiguous(buffer, padded), pad))
+        self.program.buffers.append(buffer)
+        self.values[value] = contiguous(buffer, padded) if pad == (0, 0) else picture(buffer)
 
     def copy(self, placed: Placed, order: tuple[int, ...] | None = None) -> Placed:
         out = self.allocate(placed.shape, order)

@@ -90,6 +90,18 @@ def in_order(buffer: Buffer, shape: tuple[int, ...], order: tuple[int, ...]) -> 
     return Placed(buffer, shape, tuple(strides[d] for d in range(len(shape))))
 
 
+def picture(buffer: Buffer) -> Placed:
+    """The picture inside the border of a buffer that has one.
+
+    >>> picture(Buffer("narrow", 24, (1, 2, 4, 1, 1))).offset
+    7
+    """
+    assert buffer.border is not None
+    C, H, W, pad_y, pad_x = buffer.border
+    row = W + 2 * pad_x
+    return Placed(buffer, (C, H, W), ((H + 2 * pad_y) * row, row, 1), pad_y * row + pad_x)
+
+
 def order_of(placed: Placed) -> tuple[int, ...]:
     """Dimensions by stride, outermost first."""
     return tuple(sorted(range(len(placed.shape)), key=lambda d: (-placed.strides[d], d)))

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from optprune_fast.plan.fold import folded, norm_scale_shift
 from optprune_fast.plan.graph import Node
-from optprune_fast.plan.placed import Buffer, Placed, contiguous, order_of
+from optprune_fast.plan.placed import Buffer, Placed, contiguous, order_of, picture
 from optprune_fast.plan.program import Step
 
 if TYPE_CHECKING:
@@ -91,10 +91,9 @@ def _with_border(low: Lowering, node: Node) -> Placed:
     """The input of a convolution, side by side in x and with a border of zeros where it needs one."""
     x = low.source(node.inputs[0])
     pad_y, pad_x = node.attributes["padding"]
-    bordered = pad_y == pad_x == 0 or (
-        (x.buffer.border is not None and x.buffer.border[:3] == x.shape
-         and x.buffer.border[3] >= pad_y and x.buffer.border[4] >= pad_x)
-        or (x.buffer.space == "narrow_input" and x.strides[1] >= x.shape[2] + 2 * pad_x))
+    # A slice or a permutation of a picture has other numbers around it, not its border.
+    has = (0, 0) if x.buffer.border is None or x != picture(x.buffer) else x.buffer.border[3:]
+    bordered = has[0] >= pad_y and has[1] >= pad_x
     if bordered and x.buffer.space != "constant" and (x.strides[2] == 1 or x.shape[2] == 1):
         return x
     out = low.allocate_picture(node.inputs[0], x.shape)

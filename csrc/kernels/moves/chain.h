@@ -30,6 +30,8 @@ struct ChainLayer {
     const float *x, *sums, *out;  // inputs, sums before and after the activation
     const Step *activation;       // nullptr: none
     std::int64_t rows;
+    bool is_floor;                // the activation is none or ReLU: the larger of `floor` and the sum
+    float floor;
 
     Vec activated(Vec v) const {
         return activation == nullptr ? v : activate(v, activation->activation, activation->parameters);
@@ -52,10 +54,13 @@ struct Chain {
             const Step &linear = program.steps[i];
             const float *sums = at(tile, linear.out);
             ChainLayer &own = layers[linear.layer];
-            own = {at(tile, linear.a), sums, sums, nullptr, program.layers[linear.layer].rows};
+            own = {at(tile, linear.a), sums, sums, nullptr, program.layers[linear.layer].rows,
+                   true, -__builtin_inff()};
             if (program.steps[i + 1].op != Op::activation) continue;
             ++i;
             own.activation = &program.steps[i], own.out = at(tile, program.steps[i].out);
+            own.is_floor = own.activation->activation == Activation::relu;
+            own.floor = 0.0f;
         }
     }
 
@@ -73,14 +78,18 @@ struct Chain {
         for (int j = 0; j < R; ++j) sum[j] = Vec::load(own.sums + place + j * L);
         add(sum, terms, change.differences, work.saved);
         add(sum, terms + change.differences, change.inputs, own.x);
+        if (own.is_floor) {
+            const Vec floor = Vec::spread(own.floor);
+            for (int j = 0; j < R; ++j) sum[j] = Vec::max(floor, sum[j]);
+        } else {
+            for (int j = 0; j < R; ++j) sum[j] = own.activated(sum[j]);
+        }
         if (change.slot < 0) {
-            for (int j = 0; j < R; ++j) own.activated(sum[j]).store(work.logits + place + j * L);
+            for (int j = 0; j < R; ++j) sum[j].store(work.logits + place + j * L);
             return;
         }
         float *difference = work.saved + change.slot * step;
-        for (int j = 0; j < R; ++j) {
-            Vec::sub(own.activated(sum[j]), Vec::load(own.out + place + j * L)).store(difference + j * L);
-        }
+        for (int j = 0; j < R; ++j) Vec::sub(sum[j], Vec::load(own.out + place + j * L)).store(difference + j * L);
     }
 
     void run_move(std::int64_t m) {

@@ -2,6 +2,8 @@
 #ifndef OPTPRUNE_KERNELS_POPULATION_BODY_H
 #define OPTPRUNE_KERNELS_POPULATION_BODY_H
 
+#include <time.h>
+
 #include "kernels/population/conv2d.h"
 #include "kernels/population/linear.h"
 #include "kernels/population/list.h"
@@ -33,6 +35,18 @@ inline void run_step(const Tile &tile, const Step &step) {
     }
 }
 
+// Wall time of each step, where somebody asked for it.
+inline void run_timed(const Tile &tile, std::int64_t index) {
+    const Step &step = tile.call.program.steps[index];
+    if (tile.call.seconds == nullptr) return run_step(tile, step);
+    timespec start, stop;
+    clock_gettime(CLOCK_MONOTONIC, &start);
+    run_step(tile, step);
+    clock_gettime(CLOCK_MONOTONIC, &stop);
+    tile.call.seconds[index] += static_cast<double>(stop.tv_sec - start.tv_sec) +
+                                1e-9 * static_cast<double>(stop.tv_nsec - start.tv_nsec);
+}
+
 void run_tile(const Call &call, std::int64_t candidate, std::int64_t index, const Scratch &scratch) {
     const Program &program = call.program;
     const std::int64_t first = index * program.width * L;
@@ -41,11 +55,11 @@ void run_tile(const Call &call, std::int64_t candidate, std::int64_t index, cons
         tile.column = r;
         tile.narrow_input = narrow_input(call, index * program.width + r);
         for (std::int64_t i = 0; i < program.step_count; ++i) {
-            if (program.steps[i].narrow != 0) run_step(tile, program.steps[i]);
+            if (program.steps[i].narrow != 0) run_timed(tile, i);
         }
     }
     for (std::int64_t i = 0; i < program.step_count; ++i) {
-        if (program.steps[i].narrow == 0) run_step(tile, program.steps[i]);
+        if (program.steps[i].narrow == 0) run_timed(tile, i);
     }
 }
 

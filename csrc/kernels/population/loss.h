@@ -38,10 +38,10 @@ struct Targets {
     std::int64_t get(std::int64_t i) const { return first[i * step]; }
 };
 
-inline Vec of_target(const float *logits, std::int64_t step, const Targets &targets) {
-    float picked[L] = {};
+// The logit of each sample's class.
+inline void pick(const float *logits, std::int64_t step, const Targets &targets, float *picked) {
     for (std::int64_t i = 0; i < targets.samples; ++i) picked[i] = logits[targets.get(i) * step + i];
-    return Vec::load(picked);
+    for (std::int64_t i = targets.samples; i < L; ++i) picked[i] = 0.0f;
 }
 
 // 1 where the first of the largest logits is not the target's
@@ -60,16 +60,22 @@ inline Vec wrong(const float *logits, std::int64_t step, std::int64_t count, con
 
 template <int N>
 void from_targets(Loss loss, const Classes<N> &classes, const Targets &targets, Vec (&total)[N]) {
-    Vec all[N];
-    if (loss == Loss::cross_entropy) classes.log_sum(all);
-    for (int n = 0; n < N; ++n) {
-        const Targets own{targets.first + n * L * targets.step, targets.step,
-                          targets.samples - n * L < L ? targets.samples - n * L : L};
-        const float *logits = classes.logits + n * L;
-        const Vec value = loss == Loss::error ? wrong(logits, classes.step, classes.count, own)
-                                              : Vec::sub(all[n], of_target(logits, classes.step, own));
-        total[n] = Vec::add(total[n], value);
+    const auto own = [&](int n) {
+        const std::int64_t left = targets.samples - n * L;
+        return Targets{targets.first + n * L * targets.step, targets.step, left < L ? left : L};
+    };
+    if (loss == Loss::error) {
+        for (int n = 0; n < N; ++n) {
+            total[n] = Vec::add(total[n], wrong(classes.logits + n * L, classes.step, classes.count, own(n)));
+        }
+        return;
     }
+    // Written number by number and read as a register: the longer in between, the better.
+    float picked[N * L];
+    for (int n = 0; n < N; ++n) pick(classes.logits + n * L, classes.step, own(n), picked + n * L);
+    Vec all[N];
+    classes.log_sum(all);
+    for (int n = 0; n < N; ++n) total[n] = Vec::add(total[n], Vec::sub(all[n], Vec::load(picked + n * L)));
 }
 
 // Kullback-Leibler divergence from wanted log-probabilities, or squared differences
@@ -141,13 +147,15 @@ inline void loss(const Tile &tile, const Step &step, const float *logits) {
         }
         return;
     }
-    float values[8 * L + sum_group] = {};  // absent samples add nothing
+    float values[8 * L + sum_group];
     std::int64_t r = 0;
     for (; r + 2 <= width && (r + 1) * L < left; r += 2) losses<2>(tile, step, logits, r, left - r * L, values + r * L);
     for (; r < width && r * L < left; ++r) losses<1>(tile, step, logits, r, left - r * L, values + r * L);
-    for (std::int64_t i = left < 8 * L ? left : 8 * L; i < r * L; ++i) values[i] = 0;
+    // Absent samples add nothing.
+    const std::int64_t samples = left < r * L ? left : r * L, end = (samples + sum_group - 1) / sum_group * sum_group;
+    for (std::int64_t i = samples; i < end; ++i) values[i] = 0;
     double *sums = call.sums + tile.candidate * ((call.B + sum_group - 1) / sum_group) + tile.first_sample / sum_group;
-    for (std::int64_t i = 0; i < width * L && i < left; i += sum_group) sums[i / sum_group] = sum_of(values + i);
+    for (std::int64_t i = 0; i < samples; i += sum_group) sums[i / sum_group] = sum_of(values + i);
 }
 
 }  // namespace

@@ -138,6 +138,7 @@ struct Call {
     float *outputs;                           // Loss::outputs: [P, B, C, positions], else null
     std::int64_t P, B, words_step;
     Loss loss;
+    double *seconds;                          // [steps]: time spent in each, added up on one thread; or null
 };
 
 // Samples whose losses are summed together, on every instruction set: so sums do not depend on the width of a tile.

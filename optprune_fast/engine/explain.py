@@ -14,9 +14,10 @@ def explanation(evaluator: Evaluator) -> str:
     """The steps of the plan, with the time of each; or layer by layer, with the reasons of what declined."""
     compiled = evaluator._compiled
     if compiled.ready and isinstance(compiled.program(evaluator.batches[0]), Population):
+        declined = {choice.reasons for _, choice in evaluator._forward.record.values() if choice is not None}
         return "\n".join([f"backend  {evaluator.backend} (asked for: {evaluator._forward.backend})",
                           "way      plan: the whole network, one tile of samples after the other",
-                          *_plan_table(evaluator)])
+                          *(f"not      {reasons}" for reasons in sorted(declined) if reasons), *_plan_table(evaluator)])
     return _layer_table(evaluator)
 
 

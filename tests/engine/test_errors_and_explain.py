@@ -16,10 +16,11 @@ from optprune_fast.runtime.errors import BackendError, FallbackWarning
 
 
 def test_explain_names_layers_operations_backends_and_the_way(case, backend: str):
-    text = Evaluator(case.model, case.data, backend=backend).explain()
+    text = Evaluator(case.model, case.data, backend=backend, plan=False).explain()
     assert f"backend  {backend} (asked for: {backend})" in text
     assert "way      vmap" in text
-    rows = {line.split()[0]: line.split() for line in text.splitlines()[4:]}
+    assert "plan     plan=False" in text
+    rows = {line.split()[0]: line.split() for line in text.splitlines() if line}
     for layer in MaskLayout.of(case.model):
         operation = "masked_linear" if len(layer.shape) == 2 else "masked_conv2d"
         assert rows[layer.name][1:4] == ["×".join(map(str, layer.shape)), operation, backend]

@@ -23,17 +23,35 @@ inline Vec negative(Vec x) { return Vec::sub(Vec::zero(), x); }
 inline Vec absolute(Vec x) { return Vec::max(negative(x), x); }
 
 // e^x = 2^n e^r with |r| <= ln 2 / 2. Below -87.3 it is 2^-126, not a denormal number; above 88.3 it stays finite.
-inline Vec exponential(Vec x) {
+//
+// N numbers step by step side by side: one alone is a long chain, and a processor looks only so far ahead for others.
+template <int N>
+void exponentials(Vec (&x)[N]) {
     static const float q[] = {0.5f, 0.16666573f, 0.041666456f, 0.0083637768f, 0.0013934545f};
-    x = Vec::min(Vec::spread(88.3f), Vec::max(Vec::spread(-87.3f), x));
+    Vec counted[N], sum[N];
+    for (int i = 0; i < N; ++i) x[i] = Vec::min(Vec::spread(88.3f), Vec::max(Vec::spread(-87.3f), x[i]));
     // Added to 1.5 · 2^23 a number is rounded to a whole one, which stands in the last bits: n + 127, an exponent.
-    const Vec whole = Vec::spread(12582912.0f + 127.0f), counted = Vec::fma(x, Vec::spread(1.44269504f), whole);
-    const Vec n = Vec::sub(counted, whole);
-    // ln 2 in two parts: the first has few bits, so that n times it is exact
-    const Vec high = Vec::fma(n, Vec::spread(-0.693359375f), x);
-    const Vec r = Vec::fma(n, Vec::spread(2.12194440e-4f), high);
-    const Vec e = Vec::add(Vec::spread(1.0f), Vec::fma(Vec::mul(r, r), polynomial(r, q), r));
-    return Vec::mul(e, Vec::power_of_two(counted));
+    const Vec whole = Vec::spread(12582912.0f + 127.0f);
+    for (int i = 0; i < N; ++i) counted[i] = Vec::fma(x[i], Vec::spread(1.44269504f), whole);
+    for (int i = 0; i < N; ++i) {
+        // ln 2 in two parts: the first has few bits, so that n times it is exact
+        const Vec n = Vec::sub(counted[i], whole);
+        x[i] = Vec::fma(n, Vec::spread(2.12194440e-4f), Vec::fma(n, Vec::spread(-0.693359375f), x[i]));
+    }
+    for (int i = 0; i < N; ++i) sum[i] = Vec::fma(x[i], Vec::spread(q[4]), Vec::spread(q[3]));
+    for (int k = 2; k >= 0; --k) {
+        for (int i = 0; i < N; ++i) sum[i] = Vec::fma(sum[i], x[i], Vec::spread(q[k]));
+    }
+    for (int i = 0; i < N; ++i) sum[i] = Vec::fma(Vec::mul(x[i], x[i]), sum[i], x[i]);
+    for (int i = 0; i < N; ++i) {
+        x[i] = Vec::mul(Vec::add(Vec::spread(1.0f), sum[i]), Vec::power_of_two(counted[i]));
+    }
+}
+
+inline Vec exponential(Vec x) {
+    Vec one[1] = {x};
+    exponentials(one);
+    return one[0];
 }
 
 // ln x for positive normal x: the mantissa lies in [1/√2, √2), where ln(1 + f) = f - f²/2 + f³ q(f)

@@ -24,7 +24,10 @@ struct Classes {
             for (int n = 0; n < N; ++n) top[n] = Vec::max(top[n], get(c, n));
         }
         for (std::int64_t c = 0; c < count; ++c) {
-            for (int n = 0; n < N; ++n) sum[n] = Vec::add(sum[n], exponential(Vec::sub(get(c, n), top[n])));
+            Vec e[N];
+            for (int n = 0; n < N; ++n) e[n] = Vec::sub(get(c, n), top[n]);
+            exponentials(e);
+            for (int n = 0; n < N; ++n) sum[n] = Vec::add(sum[n], e[n]);
         }
         for (int n = 0; n < N; ++n) out[n] = Vec::add(top[n], logarithm(sum[n]));
     }
@@ -149,7 +152,7 @@ inline void loss(const Tile &tile, const Step &step, const float *logits) {
     }
     float values[8 * L + sum_group];
     std::int64_t r = 0;
-    for (; r + 2 <= width && (r + 1) * L < left; r += 2) losses<2>(tile, step, logits, r, left - r * L, values + r * L);
+    for (; r + 4 <= width && (r + 3) * L < left; r += 4) losses<4>(tile, step, logits, r, left - r * L, values + r * L);
     for (; r < width && r * L < left; ++r) losses<1>(tile, step, logits, r, left - r * L, values + r * L);
     // Absent samples add nothing.
     const std::int64_t samples = left < r * L ? left : r * L, end = (samples + sum_group - 1) / sum_group * sum_group;

@@ -179,7 +179,7 @@ inline void recompute_rows(Pass &pass, std::int64_t index, const Flipped *flip, 
         for (std::int64_t i = reached; i < count; ++i) {
             std::int64_t start[2] = {flip[i - reached].start[0], flip[i - reached].start[1]};
             rows = {pass.work.live + i, 1, 1, start, const_cast<Kept *>(pass.call.pool), nullptr,
-                    flip[i - reached].row};
+                    false, nullptr, flip[i - reached].row};
             run_step(pass.tile, step);
         }
         rows = parent;

@@ -40,6 +40,70 @@ void linear_rows(const Step &step, const Rows &rows, const float *x, float *out)
     }
 }
 
+// G rows by H registers in registers: a column of the tile serves G rows.
+template <int G, int H>
+void add_block(const float *x, std::int64_t row_floats, const float *weights, std::int64_t columns, std::int64_t from,
+               std::int64_t to, float *const (&sums)[3], const float (&bias)[3], Vec low) {
+    Vec sum[G][H];
+    for (int g = 0; g < G; ++g) {
+        for (int h = 0; h < H; ++h) sum[g][h] = from > 0 ? Vec::load(sums[g] + h * L) : Vec::spread(bias[g]);
+    }
+    for (std::int64_t i = from; i < to; ++i) {
+        const float *column = x + i * row_floats;
+        Vec weight[G];
+        for (int g = 0; g < G; ++g) weight[g] = Vec::spread(weights[g * columns + i]);
+        for (int h = 0; h < H; ++h) {
+            const Vec v = Vec::load(column + h * L);
+            for (int g = 0; g < G; ++g) sum[g][h] = Vec::fma(weight[g], v, sum[g][h]);
+        }
+    }
+    for (int g = 0; g < G; ++g) {
+        for (int h = 0; h < H; ++h) Vec::max(low, sum[g][h]).store(sums[g] + h * L);
+    }
+}
+
+template <int G = 3, int H = 4>
+void add_blocks(std::int64_t rows, std::int64_t registers, const float *x, std::int64_t row_floats,
+                const float *weights, std::int64_t columns, std::int64_t from, std::int64_t to,
+                float *const (&sums)[3], const float (&bias)[3], Vec low) {
+    if constexpr (G > 1) {
+        if (rows < G) {
+            return add_blocks<G - 1, H>(rows, registers, x, row_floats, weights, columns, from, to, sums, bias, low);
+        }
+    }
+    if constexpr (H > 1) {
+        if (registers < H) {
+            return add_blocks<G, H - 1>(rows, registers, x, row_floats, weights, columns, from, to, sums, bias, low);
+        }
+    }
+    add_block<G, H>(x, row_floats, weights, columns, from, to, sums, bias, low);
+}
+
+inline void dense_rows(const Step &step, const Layer &layer, const Rows &rows, std::int64_t registers, const float *x,
+                       std::int64_t row_floats, float *out) {
+    constexpr std::int64_t cached_columns = 96;
+    const Vec nothing = Vec::spread(-__builtin_inff());
+    const Vec low = step.activation == Activation::relu ? Vec::zero() : nothing;
+    for (std::int64_t from = 0; from == 0 || from < layer.columns; from += cached_columns) {
+        const std::int64_t to = from + cached_columns < layer.columns ? from + cached_columns : layer.columns;
+        for (std::int64_t live = 0; live < rows.live_count; live += 3) {
+            const std::int64_t count = rows.live_count - live < 3 ? rows.live_count - live : 3;
+            const float *weights = rows.dense + live * layer.columns;
+            for (std::int64_t h = 0; h < registers; h += 4) {
+                float *sums[3] = {};
+                float bias[3] = {};
+                for (std::int64_t g = 0; g < count; ++g) {
+                    const std::int64_t r = rows.live[live + g];
+                    sums[g] = out + r * step.out.stride[0] * L + h * L;
+                    bias[g] = step.bias == nullptr ? 0.0f : step.bias[r];
+                }
+                add_blocks(count, registers - h < 4 ? registers - h : 4, x + h * L, row_floats, weights, layer.columns,
+                           from, to, sums, bias, to == layer.columns ? low : nothing);
+            }
+        }
+    }
+}
+
 template <int R = most_registers>
 void linear_tile(std::int64_t registers, const Step &step, const Rows &rows, const float *x, float *out) {
     if constexpr (R > 1) {
@@ -67,8 +131,12 @@ inline void linear(const Tile &tile, const Step &step) {
     const std::int64_t registers = step.a.shape[1], x_step = step.a.stride[0] * L;
     const float *x = at(tile, step.a);
     float *out = at(tile, step.out);
+    const auto run = [&](std::int64_t count, const float *from, std::int64_t row_floats, float *to) {
+        if (rows.is_dense) return dense_rows(step, layer, rows, count, from, row_floats, to);
+        linear_tile(count, step, rows, from, to);
+    };
     if (registers <= most_registers) {
-        linear_tile(registers, step, rows, x, out);
+        run(registers, x, x_step, out);
     } else {  // columns far apart would fight for the same cache sets: lay them side by side first
         float *packed = tile.scratch.packed;
         for (std::int64_t n = 0; n < registers; n += most_registers) {
@@ -78,7 +146,7 @@ inline void linear(const Tile &tile, const Step &step) {
                     Vec::load(x + i * x_step + (n + j) * L).store(packed + (i * most_registers + j) * L);
                 }
             }
-            linear_tile(count, step, rows, packed, out + n * L);
+            run(count, packed, most_registers * L, out + n * L);
         }
     }
     activate_rows(tile, step, rows, registers);

@@ -73,7 +73,24 @@ inline Kept *list_word(const Layer &layer, std::uint64_t word, std::int64_t firs
     return next;
 }
 
-inline void list_layer(const Layer &layer, const std::uint64_t *words, Rows &rows) {
+// The rows themselves, zeros for dropped weights.
+inline void copy_rows(const Layer &layer, const std::uint64_t *words, Rows &rows) {
+    const std::int64_t W = layer.words();
+    for (std::int64_t live = 0; live < rows.live_count; ++live) {
+        const std::int64_t r = rows.live[live];
+        const float *weight = layer.weight + r * layer.columns;
+        float *to = rows.dense + live * layer.columns;
+        for (std::int64_t w = 0; w < W; ++w) {
+            const std::int64_t first = w * word_bits, count = lesser(word_bits, layer.columns - first);
+            const std::uint64_t word = layer.first_word < 0 ? ~std::uint64_t{0} : words[layer.first_word + r * W + w];
+            for (std::int64_t i = 0; i < count; ++i) {
+                to[first + i] = ((word >> i) & 1) != 0 ? weight[first + i] : 0.0f;
+            }
+        }
+    }
+}
+
+inline void list_layer(const Layer &layer, const std::uint64_t *words, Rows &rows, bool all) {
     const std::int64_t W = layer.words();
     std::int64_t bits = 0;
     const auto word_of = [&](std::int64_t r, std::int64_t w) {
@@ -85,6 +102,9 @@ inline void list_layer(const Layer &layer, const std::uint64_t *words, Rows &row
         const std::int64_t r = rows.live[live];
         for (std::int64_t w = 0; w < W; ++w) bits += __builtin_popcountll(word_of(r, w));
     }
+    // From about three kept weights in five on, multiplying zeros costs less than reading offsets. Moves want lists.
+    rows.is_dense = !all && layer.registers > 0 && bits * 5 >= rows.live_count * layer.columns * 3;
+    if (rows.is_dense) return copy_rows(layer, words, rows);
     const std::int64_t panel = panel_words(layer, bits, rows.live_count * layer.columns);
     rows.panels = (W + panel - 1) / panel;
     Kept *next = rows.kept;
@@ -107,7 +127,7 @@ inline void list_layer(const Layer &layer, const std::uint64_t *words, Rows &row
 // all: rows that nobody reads too
 inline void list_rows(const Program &program, const std::uint64_t *words, Rows *rows, bool all) {
     find_live(program, words, rows, all);
-    for (std::int64_t l = 0; l < program.layer_count; ++l) list_layer(program.layers[l], words, rows[l]);
+    for (std::int64_t l = 0; l < program.layer_count; ++l) list_layer(program.layers[l], words, rows[l], all);
 }
 
 }  // namespace

@@ -102,6 +102,9 @@ struct Rows {
     std::int64_t panels;
     std::int64_t *start;
     Kept *kept;
+    // [live_count, columns] instead of the list where most weights are kept: dropped ones are zeros, which change no sum.
+    float *dense;
+    bool is_dense;
     std::uint64_t *used;      // [words]: columns that some live row keeps
     std::int64_t first_row = 0;  // the row that `start` begins with
 

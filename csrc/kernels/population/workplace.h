@@ -47,13 +47,16 @@ class Workplace {
         start_.push_back(make_buffer<std::int64_t>(layer.rows * layer.words() + 1));
         kept_.push_back(make_buffer<Kept>(layer.rows * layer.columns + kept_slack));
         used_.push_back(make_buffer<std::uint64_t>(layer.words()));
-        rows_.push_back({live_.back().get(), 0, 1, start_.back().get(), kept_.back().get(), used_.back().get()});
+        dense_.push_back(make_buffer<float>(layer.registers > 0 ? layer.rows * layer.columns : 1));
+        rows_.push_back({live_.back().get(), 0, 1, start_.back().get(), kept_.back().get(), dense_.back().get(), false,
+                         used_.back().get()});
     }
 
     Buffer<float> narrow_, wide_, packed_, strip_;
     std::vector<Buffer<std::int32_t>> live_;
     std::vector<Buffer<std::int64_t>> start_;
     std::vector<Buffer<Kept>> kept_;
+    std::vector<Buffer<float>> dense_;
     std::vector<Buffer<std::uint64_t>> used_;
     std::vector<Rows> rows_;
 };

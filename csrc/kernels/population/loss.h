@@ -47,16 +47,21 @@ inline void pick(const float *logits, std::int64_t step, const Targets &targets,
     for (std::int64_t i = targets.samples; i < L; ++i) picked[i] = 0.0f;
 }
 
-// 1 where the first of the largest logits is not the target's
+// 1 where the first of the largest logits is not the target's. Not a number counts as infinite, so that it is found.
 inline Vec wrong(const float *logits, std::int64_t step, std::int64_t count, const Targets &targets) {
-    float out[L] = {};
-    for (std::int64_t i = 0; i < targets.samples; ++i) {
-        std::int64_t best = 0;
-        for (std::int64_t c = 1; c < count; ++c) {
-            const float value = logits[c * step + i], top = logits[best * step + i];
-            if (value > top || (value != value && top == top)) best = c;
-        }
-        out[i] = best == targets.get(i) ? 0.0f : 1.0f;
+    const Vec infinity = Vec::spread(__builtin_inff());
+    Vec top = Vec::load(logits), best = Vec::zero();
+    top = Vec::if_less(top, infinity, top, infinity);
+    for (std::int64_t c = 1; c < count; ++c) {
+        Vec value = Vec::load(logits + c * step);
+        value = Vec::if_less(value, infinity, value, infinity);
+        best = Vec::if_less(top, value, Vec::spread(static_cast<float>(c)), best);
+        top = Vec::max(value, top);
+    }
+    float out[L];
+    best.store(out);
+    for (std::int64_t i = 0; i < L; ++i) {
+        out[i] = i < targets.samples && out[i] == static_cast<float>(targets.get(i)) ? 0.0f : 1.0f;
     }
     return Vec::load(out);
 }

@@ -12,6 +12,12 @@ void run(Isa isa, std::int64_t threads, const Call &call) {
     if (call.P == 0 || call.B == 0) return;
     const Program &program = call.program;
     const Kernel &kernel = variants.choose(isa);
+    double weights = 0;
+    for (std::int64_t l = 0; l < program.layer_count; ++l) {
+        weights += static_cast<double>(program.layers[l].rows * program.layers[l].columns);
+    }
+    // As if one weight in ten were kept, and each used once for a sample.
+    threads = worth_threads(0.1 * weights * static_cast<double>(call.P) * static_cast<double>(call.B), threads);
     const std::int64_t tiles = divide_up(call.B, program.width * kernel.lanes);
     // A candidate's lists serve all its tiles; few candidates are split, or threads would be idle.
     const std::int64_t parts = std::min(tiles, divide_up(4 * threads, call.P)), part = divide_up(tiles, parts);

@@ -12,10 +12,12 @@ from torch import Tensor
 
 from optprune_fast.engine.batches import Batch
 from optprune_fast.engine.forward import MaskedForward
+from optprune_fast.engine.objective import check_targets
 from optprune_fast.engine.population import LOSSES, Population, Turned
 from optprune_fast.masks.layout import MaskLayout
 from optprune_fast.plan import CannotCapture, capture
 from optprune_fast.plan.graph import Graph
+from optprune_fast.plan.indices import check_indices
 from optprune_fast.plan.rules import CannotLower
 
 # Turned inputs are kept from call to call up to this size; beyond it, pieces are turned when their turn comes.
@@ -23,7 +25,7 @@ KEPT_BYTES = 1 << 30
 PIECE_BYTES = 64 << 20
 GROUP = 128  # samples: a piece ends where a wide tile and a group of sums end, on every instruction set
 
-Signature = tuple[tuple[int | str, tuple[int, ...]], ...]
+Signature = tuple[tuple[int | str, tuple[int, ...] | str], ...]
 
 
 @dataclass(frozen=True)
@@ -65,11 +67,19 @@ class CompiledForward:
         """The program of a batch's shape; with `keep`, one whose tile holds every value, as moves need it."""
         kind = _signature(batch)
         if kind not in self._graphs:
+            for key, value in (*enumerate(batch.args), *batch.kwargs.items()):
+                if isinstance(value, Tensor) and not batch._per_sample(value):
+                    raise CannotCapture(f"argument {key!r} has no entry for each sample")
             example = batch.pick(slice(0, 3))
-            self._graphs[kind] = capture(self.forward.model, example.args, example.kwargs, self.layout)
+            graph = capture(self.forward.model, example.args, example.kwargs, self.layout)
+            for known in self.batches:
+                if _signature(known) == kind:
+                    check_indices(graph, self.forward.state, _inputs(known))
+            self._graphs[kind] = graph
         if (kind, keep) not in self._programs:
             most = max((b.size for b in self.batches if _signature(b) == kind), default=batch.size)
-            self._programs[kind, keep] = Population(self._graphs[kind], self.layout, self.forward.state, most, keep=keep)
+            self._programs[kind, keep] = Population(self._graphs[kind], self.layout, self.forward.state, most,
+                                                    keep=keep)
         return self._programs[kind, keep]
 
     def sums(self, words: Tensor, objective: str) -> Tensor:
@@ -127,6 +137,9 @@ class CompiledForward:
             if objective in ("kl_to_dense", "mse_to_dense"):
                 dense = self.forward.dense(chunk)
                 dense = F.log_softmax(dense, dim=1) if objective == "kl_to_dense" else dense
+            if objective in ("cross_entropy", "error"):
+                shape = (chunk.size, *program.program.output_shape)
+                check_targets(objective, torch.empty(shape, device="meta"), chunk.targets)
             targets = None if chunk.targets is None or dense is not None else chunk.targets.long().contiguous()
             yield Piece(program.turn(_inputs(chunk), chunk.size, dense), targets)
 
@@ -141,4 +154,6 @@ def _bytes(batch: Batch) -> int:
 
 
 def _signature(batch: Batch) -> Signature:
-    return tuple((name, tuple(value.shape[1:])) for name, value in _inputs(batch).items())
+    """What a graph depends on: shapes of samples, and the values of what has no samples."""
+    named: list[tuple[int | str, Any]] = [*enumerate(batch.args), *batch.kwargs.items()]
+    return tuple((name, tuple(value.shape[1:]) if batch._per_sample(value) else repr(value)) for name, value in named)

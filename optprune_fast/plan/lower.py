@@ -25,6 +25,7 @@ from optprune_fast.plan.placed import Buffer, Placed, Space, contiguous, in_orde
 from optprune_fast.plan.program import InputUse, LayerUse, Program, Step
 
 POSITIONAL = {"conv2d", "max_pool", "avg_pool", "matmul", "embedding"}
+MOST_CHAINED = 16  # layers that csrc/kernels/moves/chain.h has room for
 # Steps whose kernel applies an activation to what it writes.
 ACTIVATING = {"linear", "add", "sub", "mul", "scale", "max_pool", "avg_pool", "mean"}
 
@@ -54,7 +55,8 @@ def is_chain(graph: Graph) -> bool:
             return False
         value = node.output
     kinds = [node.op for node in graph.nodes[1:]]
-    return value == graph.output and kinds[:1] == ["linear"] and ("activation", "activation") not in pairwise(kinds)
+    return (value == graph.output and kinds[:1] == ["linear"] and kinds.count("linear") <= MOST_CHAINED
+            and ("activation", "activation") not in pairwise(kinds))
 
 
 @dataclass

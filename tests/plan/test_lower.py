@@ -1,0 +1,102 @@
+"""A graph as a program: what melts into what, who reads a row, how a change spreads, what has no native step."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from optprune_fast.masks.layout import MaskLayout
+from optprune_fast.models import MLP, DepthwiseNet, LeNet5
+from optprune_fast.plan import capture
+from optprune_fast.plan.graph import Graph
+from optprune_fast.plan.lower import is_chain, lower
+from optprune_fast.plan.model import state_of
+from optprune_fast.plan.program import Program
+from optprune_fast.plan.rules import CannotLower
+from optprune_fast.plan.spread import spreads
+
+
+class Net(nn.Module):
+    def __init__(self, function: Callable[..., Tensor], **layers: nn.Module) -> None:
+        super().__init__()
+        self.layers, self.function = nn.ModuleDict(layers), function
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.function(self.layers, x)
+
+
+def graph_of(model: nn.Module, *shape: int) -> Graph:
+    return capture(model.eval(), (torch.randn(3, *shape),), {}, MaskLayout.of(model))
+
+
+def program_of(model: nn.Module, *shape: int, reuse: bool = True) -> Program:
+    return lower(graph_of(model, *shape), MaskLayout.of(model), state_of(model), 8, reuse=reuse)
+
+
+def ops(program: Program) -> list[str]:
+    return [step.op for step in program.steps]
+
+
+def test_activations_norms_residuals_and_pools_melt_into_layers() -> None:
+    assert ops(program_of(MLP([6, 5, 4]), 6)) == ["linear", "linear", "loss"]
+    assert ops(program_of(LeNet5(), 1, 28, 28)) == ["conv2d", "conv2d", "widen", "linear", "linear", "linear", "loss"]
+    model = Net(lambda m, x: F.max_pool2d((m["n"](m["a"](x)) + x).relu(), 2), a=nn.Conv2d(2, 2, 3, padding=1),
+                n=nn.BatchNorm2d(2))
+    program = program_of(model, 2, 6, 6)
+    assert ops(program) == ["conv2d", "widen", "loss"]
+    assert program.steps[0].activation[0] == "relu"
+    assert program.steps[0].numbers[6:] == (1, 1)
+
+
+def test_a_value_that_two_read_is_not_melted() -> None:
+    both = Net(lambda m, x: (lambda y: y + y.relu())(m["a"](x)), a=nn.Linear(4, 4))
+    assert ops(program_of(both, 4)) == ["linear", "activation", "add", "loss"]
+
+
+def consumers(model: nn.Module, *shape: int) -> list[tuple[tuple[int, int], ...]]:
+    return [layer.consumers for layer in program_of(model, *shape).layers]
+
+
+def test_readers_of_rows() -> None:
+    """(layer, columns a row): through activations, pools and views; nobody where a row goes elsewhere."""
+    assert consumers(MLP([6, 5, 4]), 6) == [((1, 1),), ()]
+    assert consumers(LeNet5(), 1, 28, 28)[:2] == [((1, 25),), ((2, 25),)]
+    assert consumers(DepthwiseNet(2, 4, width=3), 2, 8, 8)[0] == ()  # a depthwise filter reads its own channel only
+    forked = Net(lambda m, x: (lambda y: m["b"](y) + m["c"](y))(m["a"](x)), a=nn.Linear(4, 4), b=nn.Linear(4, 2),
+                 c=nn.Linear(4, 2))
+    assert consumers(forked, 4) == [((1, 1), (2, 1)), (), ()]
+    kept = Net(lambda m, x: (lambda y: m["b"](y) + y)(m["a"](x)), a=nn.Linear(4, 4), b=nn.Linear(4, 4))
+    assert consumers(kept, 4) == [(), ()]  # the sum reads every row
+    cut = Net(lambda m, x: m["b"](m["a"](x)[:, :2]), a=nn.Linear(4, 4), b=nn.Linear(2, 2))
+    assert consumers(cut, 4) == [(), ()]
+
+
+def test_chains() -> None:
+    assert is_chain(graph_of(MLP([6, 5, 4]), 6))
+    assert is_chain(graph_of(nn.Sequential(*(nn.Linear(4, 4) for _ in range(16))), 4))
+    assert not is_chain(graph_of(nn.Sequential(*(nn.Linear(4, 4) for _ in range(17))), 4))  # more than the kernel holds
+    assert not is_chain(graph_of(nn.Sequential(nn.Linear(4, 4), nn.Softmax(1)), 4))
+    assert not is_chain(graph_of(Net(lambda m, x: m["a"](x) + x, a=nn.Linear(4, 4)), 4))
+    assert not is_chain(graph_of(MLP([6, 5]), 2, 3))  # a view comes first
+
+
+def test_changes_spread_unit_by_unit_where_they_can() -> None:
+    found = spreads(program_of(LeNet5(), 1, 28, 28, reuse=False))
+    # conv 1, conv 2 (16 channels of 25), widen, fc 1 (25 features a channel), fc 2, fc 3, loss
+    assert [units for units, _ in found] == [6, 16, 400, 120, 84, 10, 0]
+    assert [links for _, links in found[:2]] == [[], [(0, 1, 1)]]
+    assert [producer for producer, _, _ in found[-1][1]] == [5]
+
+
+def test_a_step_without_a_native_form_is_named() -> None:
+    with pytest.raises(CannotLower, match=r"aten\.cumsum\.default has no native step"):
+        program_of(Net(lambda m, x: m["a"](x).cumsum(1), a=nn.Linear(4, 3)), 4)
+    model = nn.Sequential(nn.Embedding(5, 4), nn.Linear(4, 3))
+    layout = MaskLayout.of(model, include=[nn.Embedding, nn.Linear])
+    graph = capture(model, (torch.randint(5, (3, 2)),), {}, layout)
+    with pytest.raises(CannotLower, match="an embedding whose weight is pruned"):
+        lower(graph, layout, state_of(model), 8)

@@ -32,7 +32,8 @@ KERNEL_ARROWS = {"moves": "population"}  # moves rerun parts of a population's p
 LEAF_USERS = {"cli"}  # who in the package may import data and models
 BACKENDS = ("cuda", "triton", "native", "numba", "torch")
 # Third-party packages that may be imported in these files only, so that nobody else pays for them.
-HEAVY = {"numba": r"(runtime/doctor|ops/numba_support|ops/.+/numba_\w+)\.py",
+HEAVY = {"numba": r"(runtime/doctor|ops/numba_support|(ops/.+|engine)/numba_\w+)\.py",
+         "llvmlite": r"engine/numba_\w+\.py",
          "triton": r"(runtime/triton|ops/.+/triton_\w+|testing/aot)\.py", "matplotlib": r"report/.+\.py",
          "typer": r"cli/.+\.py", "rich": r"cli/.+\.py"}
 
@@ -253,6 +254,8 @@ BAD = [
     ("ops/masked_linear/__init__.py", "from optprune_fast.ops import masked_conv2d", "do not know of one another"),
     ("engine/a.py", "from optprune_fast.ops.masked_linear import native_impl", "dispatch alone"),
     ("ops/checks.py", "import numba", "may import it"),
+    ("engine/compiled.py", "import numba", "may import it"),
+    ("search/numba_a.py", "from llvmlite import ir", "may import it"),
     ("engine/a.py", "import triton.language as tl", "may import it"),
     ("recipe/a.py", "def f():\n    import matplotlib.pyplot as plt", "may import it"),
     ("report/a.py", "import rich", "may import it"),

@@ -1,10 +1,10 @@
-"""The captured plan of a network: what the native engine evaluates by itself, and why it does not where it does not."""
+"""The captured plan of a network: what an engine evaluates by itself, and why it does not where it does not."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.nn.functional as F
@@ -19,6 +19,9 @@ from optprune_fast.plan import CannotCapture, capture
 from optprune_fast.plan.graph import Graph
 from optprune_fast.plan.indices import check_indices
 from optprune_fast.plan.rules import CannotLower
+
+if TYPE_CHECKING:
+    from optprune_fast.engine.numba_population import NumbaPopulation
 
 # Turned inputs are kept from call to call up to this size; beyond it, pieces are turned when their turn comes.
 KEPT_BYTES = 1 << 30
@@ -39,17 +42,19 @@ class Piece:
 class CompiledForward:
     """Programs of one network, one for each shape of inputs that the data have.
 
-    reason:  why nothing runs natively, or "" if all does so far
+    backend: "native" or "numba": whose engine runs them
+    reason:  why none runs, or "" if all do so far
     """
 
-    def __init__(self, forward: MaskedForward, layout: MaskLayout, batches: Sequence[Batch], reason: str) -> None:
-        self.forward, self.layout, self.batches, self.reason = forward, layout, batches, reason
+    def __init__(self, forward: MaskedForward, layout: MaskLayout, batches: Sequence[Batch], backend: str,
+                 reason: str) -> None:
+        self.forward, self.layout, self.batches, self.backend, self.reason = forward, layout, batches, backend, reason
         self._graphs: dict[Signature, Graph] = {}
         self.refresh()
 
     def refresh(self) -> None:
         """Forget what was made from the weights; graphs stay, a model's structure does not change."""
-        self._programs: dict[tuple[Signature, bool], Population] = {}
+        self._programs: dict[tuple[Signature, bool], Population | NumbaPopulation] = {}
         self._pieces: dict[str, list[list[Piece]]] = {}
 
     @property
@@ -63,8 +68,8 @@ class CompiledForward:
                 self.reason = str(refused)
         return not self.reason
 
-    def program(self, batch: Batch, keep: bool = False) -> Population:
-        """The program of a batch's shape; with `keep`, one whose tile holds every value, as moves need it."""
+    def program(self, batch: Batch, keep: bool = False) -> Population | NumbaPopulation:
+        """The program of a batch's shape; with `keep`, one whose tile holds every value, as native moves need it."""
         kind = _signature(batch)
         if kind not in self._graphs:
             for key, value in (*enumerate(batch.args), *batch.kwargs.items()):
@@ -78,9 +83,15 @@ class CompiledForward:
             self._graphs[kind] = graph
         if (kind, keep) not in self._programs:
             most = max((b.size for b in self.batches if _signature(b) == kind), default=batch.size)
-            self._programs[kind, keep] = Population(self._graphs[kind], self.layout, self.forward.state, most,
-                                                    keep=keep)
+            self._programs[kind, keep] = self._population(self._graphs[kind], most, keep)
         return self._programs[kind, keep]
+
+    def _population(self, graph: Graph, samples: int, keep: bool) -> Population | NumbaPopulation:
+        if self.backend == "numba":
+            from optprune_fast.engine.numba_population import NumbaPopulation  # it imports Numba
+
+            return NumbaPopulation(graph, self.layout, self.forward.state, samples)
+        return Population(graph, self.layout, self.forward.state, samples, keep=keep)
 
     def sums(self, words: Tensor, objective: str) -> Tensor:
         """float64 [P]: the objective summed over all samples. words: int64 [P, W]."""
@@ -93,6 +104,7 @@ class CompiledForward:
         """float64 [M]: the same for the neighbours of one mask. words: int64 [1, W]; moves: int64 [M, F]."""
         total = torch.zeros(len(moves), dtype=torch.float64)
         for program, piece in self._all(objective, keep=True):
+            assert isinstance(program, Population)
             total += program.move_sums(words, moves, piece.turned, piece.targets, objective)
         return total
 
@@ -101,7 +113,9 @@ class CompiledForward:
         objective = objective if objective in LOSSES else "outputs"
         batch = self.batches[0].pick(slice(0, 1024))
         piece = next(iter(self._turned(batch, objective)))
-        return self.program(self.batches[0]).seconds(words, piece.turned, objective, piece.targets)
+        program = self.program(self.batches[0])
+        assert isinstance(program, Population)
+        return program.seconds(words, piece.turned, objective, piece.targets)
 
     def outputs(self, words: Tensor, batch: Batch) -> Tensor:
         """float32 [P, B, …]: the network's outputs."""
@@ -111,6 +125,10 @@ class CompiledForward:
     def takes(self, objective: str) -> bool:
         return objective in LOSSES and self.ready
 
+    def takes_moves(self, objective: str) -> bool:
+        """Whether neighbours of a mask are evaluated from what their flips reach: natively, where no weight is tied."""
+        return self.backend == "native" and self.takes(objective) and not self.tied
+
     @property
     def tied(self) -> bool:
         """Whether a weight is used more than once: then a flip reaches several places at once."""
@@ -118,7 +136,7 @@ class CompiledForward:
         names = [layer.name for layer in program.layers]
         return len(set(names)) < len(names)
 
-    def _all(self, objective: str, keep: bool) -> Iterator[tuple[Population, Piece]]:
+    def _all(self, objective: str, keep: bool) -> Iterator[tuple[Population | NumbaPopulation, Piece]]:
         if objective not in self._pieces:
             size = sum(_bytes(batch) for batch in self.batches)
             if size > KEPT_BYTES:

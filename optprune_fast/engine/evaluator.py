@@ -37,8 +37,8 @@ class Evaluator:
     memory:     bytes of activations and weights that a chunk may take; results agree however it is chunked. None is
                 32 MiB on a CPU, about what its caches and its allocator reuse, and 1 GiB on a GPU
 
-    plan:       capture the network, where the native backend can, and run it whole; False runs layer by layer under
-                `vmap`. Both agree within rounding
+    plan:       capture the network, where the native and the Numba backend can, and run it whole; False runs layer by
+                layer under `vmap`. Both agree within rounding
 
     Weights are a snapshot: `refresh()` takes them anew. Fitness is the mean over samples, however they are batched.
 
@@ -63,7 +63,8 @@ class Evaluator:
         self._say_mode(model)
         self._probe(objective)
         self.last_masks: PackedMasks | None = None  # a few, for `explain` to time
-        self._compiled = CompiledForward(self._forward, self.layout, self.batches, self._why_not_compiled(plan))
+        self._compiled = CompiledForward(self._forward, self.layout, self.batches, self.backend,
+                                         self._why_not_compiled(plan))
 
     def __call__(self, masks: PackedMasks) -> Tensor:
         """Tensor [P]: fitness of each mask."""
@@ -119,7 +120,7 @@ class Evaluator:
         """
         self._check(parent)
         check_moves(parent, moves)
-        if self._compiled.takes(self.objective.name) and not self._compiled.tied and moves.numel():
+        if self._compiled.takes_moves(self.objective.name) and moves.numel():
             sums = [self._compiled.move_sums(parent.words, some, self.objective.name) for some in moves.split(4096)]
             return (torch.cat(sums) / self.samples).to(self.fitness_dtype)
         parts = [self(swap(parent, some)) for some in moves.split(4096)]
@@ -234,8 +235,10 @@ class Evaluator:
     def _why_not_compiled(self, plan: bool) -> str:
         if not plan:
             return "plan=False"
-        if self.backend != "native":
-            return f"the plan runs on the native backend, not on {self.backend}"
+        if self.backend not in ("native", "numba"):
+            return f"the plan runs on the native and the numba backend, not on {self.backend}"
+        if self._forward.dtype != torch.float32:
+            return f"the plan runs in float32, not in {str(self._forward.dtype).removeprefix('torch.')}"
         return ""
 
     def _check(self, masks: PackedMasks) -> None:

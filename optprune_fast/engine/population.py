@@ -54,23 +54,12 @@ class Population:
 
     def turn(self, args: Mapping[int | str, Tensor], samples: int, dense: Tensor | None) -> Turned:
         """Inputs of `samples` samples, [B, …] each, as tiles."""
-        parts: dict[str, list[Tensor]] = {"narrow_input": [], "wide_input": []}
-        for use in self.program.inputs:
-            size = use.placed.buffer.size
-            if use.index == "dense":
-                x = torch.zeros(samples, size) if dense is None else dense.reshape(samples, size)
-            else:
-                pad_y, pad_x = use.padding
-                x = args[use.index].to(torch.float32)
-                x = (F.pad(x, (pad_x, pad_x, pad_y, pad_y)) if use.padding != (0, 0) else x).reshape(samples, size)
-            parts[use.placed.buffer.space].append(x)
-        return Turned(self._tiles(parts["narrow_input"], samples, 1),
-                      self._tiles(parts["wide_input"], samples, self.program.width), samples)
+        narrow, wide = input_parts(self.program, args, samples, dense)
+        return Turned(self._tiles(narrow, samples, 1), self._tiles(wide, samples, self.program.width), samples)
 
-    def _tiles(self, parts: list[Tensor], samples: int, width: int) -> Tensor | None:
-        if not parts:
+    def _tiles(self, x: Tensor | None, samples: int, width: int) -> Tensor | None:
+        if x is None:
             return None
-        x = torch.cat(parts, dim=1).contiguous()
         tile = self.program.width * self.lanes
         out = torch.empty(-(-samples // tile) * tile * x.shape[1])
         native.module().population_turn(self.isa, thread_count(), x.data_ptr(), samples, x.shape[1], width,
@@ -123,6 +112,23 @@ class Population:
             LOSSES[objective], _address(seconds))
 
 
+def input_parts(program: Program, args: Mapping[int | str, Tensor], samples: int,
+                dense: Tensor | None) -> tuple[Tensor | None, Tensor | None]:
+    """[B, features] of the narrow and of the wide inputs, pictures with their borders; None where there are none."""
+    parts: dict[str, list[Tensor]] = {"narrow_input": [], "wide_input": []}
+    for use in program.inputs:
+        size = use.placed.buffer.size
+        if use.index == "dense":
+            x = torch.zeros(samples, size) if dense is None else dense.reshape(samples, size)
+        else:
+            pad_y, pad_x = use.padding
+            x = args[use.index].to(torch.float32)
+            x = (F.pad(x, (pad_x, pad_x, pad_y, pad_y)) if use.padding != (0, 0) else x).reshape(samples, size)
+        parts[use.placed.buffer.space].append(x)
+    narrow, wide = (torch.cat(some, dim=1).contiguous() if some else None for some in parts.values())
+    return narrow, wide
+
+
 def build(module: ModuleType, program: Program) -> tuple[Any, list[Tensor]]:
     """The compiled module's own form of a program, and the tensors whose addresses it holds."""
     alive: list[Tensor] = []
@@ -145,13 +151,13 @@ def build(module: ModuleType, program: Program) -> tuple[Any, list[Tensor]]:
         kind, parameters = step.activation
         plan.add_step(OPS.index(step.op), step.narrow, step.layer, ACTIVATIONS.index(kind),
                       [*parameters, 0.0, 0.0][:2], hold(step.bias), hold(step.extra), list(step.numbers),
-                      *_tensors(step, program))
+                      *encoded(step, program))
     for units, links in spreads(program):
         plan.add_spread(units, links)
     return plan, alive
 
 
-def _tensors(step: Step, program: Program) -> list[list[int]]:
+def encoded(step: Step, program: Program) -> list[list[int]]:
     """out, a, b as the kernel reads them; b is a where there is none."""
     first = step.op in REDUCING
     out, a, b = (None if p is None else _encode(p, program.width, first) for p in (step.out, step.a, step.b))

@@ -44,9 +44,17 @@ def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
     Products and sums keep the order and the rounding that the source gives them (no fast-math), so results depend
     neither on the machine nor on the number of threads.
     """
+    return _compiled(function, {"parallel": True, "nogil": True})
+
+
+def called(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Compile what compiled functions call: one thread, division as in C."""
+    return _compiled(function, {"nogil": True, "error_model": "numpy"})
+
+
+def _compiled(function: Callable[..., Any], options: dict[str, Any]) -> Callable[..., Any]:
     if _reason is not None:
         return function  # never called: `missing` declines
-    options: dict[str, Any] = {"parallel": True, "nogil": True}
     try:
         return numba.njit(cache=True, **options)(function)  # type: ignore[no-any-return]
     except RuntimeError:  # Numba's word for "no folder to cache in"

@@ -1,0 +1,119 @@
+"""Elementary functions and activations in Numba: the formulas of the native kernels, so results are the same bits."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from optprune_fast.engine.numba_vectors import bits_of, float_of
+from optprune_fast.ops.numba_support import called, fma
+
+_f = np.float32
+ZERO, HALF, ONE, TWO, THREE, SIX = _f(0), _f(0.5), _f(1), _f(2), _f(3), _f(6)
+INFINITY = _f(np.inf)
+# Constants of csrc/common/simd/math.h.
+EXP_LEAST, EXP_MOST, WHOLE = _f(-87.3), _f(88.3), _f(12582912 + 127)
+LOG2_E, LN2_HIGH, LN2_LOW = _f(1.44269504), _f(0.693359375), _f(-2.12194440e-4)
+E2, E3, E4, E5, E6 = map(_f, (0.5, 0.16666573, 0.041666456, 0.0083637768, 0.0013934545))
+ROOT_TWO, HALF_ROOT = _f(1.41421356), _f(0.70710678)
+G0, G1, G2, G3, G4, G5, G6, G7, G8 = map(_f, (
+    0.33333331, -0.2499999, 0.20000714, -0.1666843, 0.14249641, -0.12412216, 0.11666141, -0.1156366, 0.071254596))
+C0, C1, C2, C3, C4, C5, C6, C7, C8, C9, C10 = map(_f, (
+    0.28208953, 0.28222835, 0.2454257, 0.18416385, 0.060096312, 0.022883805, -0.001878729, -0.3109045, 0.39578521,
+    -0.19660129, 0.03671173))
+T0, T1, T2, T3, T4 = map(_f, (-0.33333328, 0.13332783, -0.053852499, 0.021003641, -0.006104948))
+TANH_SMALL, ELU_SMALL, GELU_ROOT, GELU_CUBE = _f(0.625), _f(1e-3), _f(0.79788456), _f(0.044715)
+
+
+@called
+def largest(a: Any, b: Any) -> Any:
+    """The larger; b where one is not a number."""
+    return a if a > b else b
+
+
+@called
+def smallest(a: Any, b: Any) -> Any:
+    return a if a < b else b
+
+
+@called
+def clamp(x: Any, low: Any, high: Any) -> Any:
+    return smallest(high, largest(low, x))
+
+
+@called
+def magnitude(x: Any) -> Any:
+    return largest(ZERO - x, x)
+
+
+@called
+def exponential(x: Any) -> Any:
+    x = smallest(EXP_MOST, largest(EXP_LEAST, x))
+    counted = fma(x, LOG2_E, WHOLE)
+    n = counted - WHOLE
+    r = fma(n, -LN2_LOW, fma(n, -LN2_HIGH, x))
+    rest = fma(fma(fma(fma(E6, r, E5), r, E4), r, E3), r, E2)
+    return (ONE + fma(r * r, rest, r)) * float_of(bits_of(counted) << 23)
+
+
+@called
+def logarithm(x: Any) -> Any:
+    bits = bits_of(x)
+    m = float_of((bits & 0x007FFFFF) | 0x3F800000)
+    e = _f(np.int32(((bits >> 23) & 0x1FF) - 127))
+    e = e if m < ROOT_TWO else e + ONE
+    f = (m if m < ROOT_TWO else m * HALF) - ONE
+    square = f * f
+    rest = fma(fma(fma(fma(G8, f, G7), f, G6), f, G5), f, G4)
+    rest = fma(fma(fma(fma(rest, f, G3), f, G2), f, G1), f, G0)
+    rest = fma(square, -HALF, fma(e, LN2_LOW, square * f * rest))
+    return fma(e, LN2_HIGH, f + rest)
+
+
+@called
+def logistic(x: Any) -> Any:
+    e = exponential(ZERO - magnitude(x))
+    small = ONE / (ONE + e)
+    return e * small if x < ZERO else small
+
+
+@called
+def hyperbolic_tangent(x: Any) -> Any:
+    size, square = magnitude(x), x * x
+    small = fma(square * size, fma(fma(fma(fma(T4, square, T3), square, T2), square, T1), square, T0), size)
+    e = exponential(size * -TWO)
+    both = small if size < TANH_SMALL else (ONE - e) / (ONE + e)
+    return ZERO - both if x < ZERO else both
+
+
+@called
+def gaussian_unit(x: Any) -> Any:
+    z = magnitude(x) * HALF_ROOT
+    t = ONE / fma(z, HALF, ONE)
+    square = z * z
+    lost = fma(z, z, ZERO - square)
+    e = exponential(ZERO - square)
+    p = fma(fma(fma(fma(fma(C10, t, C9), t, C8), t, C7), t, C6), t, C5)
+    p = fma(fma(fma(fma(fma(p, t, C4), t, C3), t, C2), t, C1), t, C0)
+    tail = HALF * (fma(e, ZERO - lost, e) * t * p)
+    return x * (tail if x < ZERO else ONE - tail)
+
+
+@called
+def gelu_tanh(x: Any) -> Any:
+    inner = GELU_ROOT * fma(x * x * x, GELU_CUBE, x)
+    return x * logistic(inner + inner)
+
+
+@called
+def elu(x: Any, alpha: Any) -> Any:
+    below = exponential(smallest(ZERO, x)) - ONE
+    small = fma(x * x, HALF, x)
+    curve = small if magnitude(x) < ELU_SMALL else below
+    return curve * alpha if x < ZERO else x
+
+
+@called
+def hardsigmoid(x: Any) -> Any:
+    return clamp(x + THREE, ZERO, SIX) / SIX

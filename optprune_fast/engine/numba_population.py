@@ -1,0 +1,70 @@
+"""The population engine in Numba: what the native one computes, for machines without a C++ compiler."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from optprune_fast.engine.numba_kernel import run
+from optprune_fast.engine.numba_program import Array, encode, floats, words_array
+from optprune_fast.engine.numba_vectors import LANES
+from optprune_fast.engine.population import LOSSES, SUM_GROUP, Turned, input_parts
+from optprune_fast.masks.layout import MaskLayout
+from optprune_fast.ops import numba_support
+from optprune_fast.plan.graph import Graph
+from optprune_fast.plan.lower import lower
+from optprune_fast.runtime.threads import thread_count
+
+# Registers of a wide tile: a group of samples whose losses are summed together, or two.
+WIDTHS = (SUM_GROUP // LANES, 2 * SUM_GROUP // LANES)
+
+
+class NumbaPopulation:
+    """One network, as tables for tiles of `width` registers; results are those of `Population`, bit for bit.
+
+    samples:  how many will usually be evaluated: few samples need narrower tiles
+    """
+
+    def __init__(self, graph: Graph, layout: MaskLayout, state: Mapping[str, Tensor], samples: int) -> None:
+        self.program = lower(graph, layout, state, WIDTHS[samples > SUM_GROUP])
+        self._encoded = encode(self.program)
+
+    def turn(self, args: Mapping[int | str, Tensor], samples: int, dense: Tensor | None) -> Turned:
+        """Inputs of `samples` samples, [B, …] each, as tiles."""
+        narrow, wide = input_parts(self.program, args, samples, dense)
+        return Turned(self._tiles(narrow, samples, 1), self._tiles(wide, samples, self.program.width), samples)
+
+    def _tiles(self, x: Tensor | None, samples: int, width: int) -> Tensor | None:
+        """[B, features] -> [tiles, features, width, LANES], absent samples zero."""
+        if x is None:
+            return None
+        reach = self.program.width * LANES
+        x = torch.nn.functional.pad(x, (0, 0, 0, -samples % reach))
+        return x.reshape(-1, width * LANES, x.shape[1]).transpose(1, 2).contiguous()
+
+    def sums(self, words: Tensor, turned: Turned, targets: Tensor | None, objective: str) -> Tensor:
+        """float64 [P]: sum over samples of the objective. words: int64 [P, W]."""
+        groups = -(-turned.samples // SUM_GROUP)
+        sums = torch.zeros(len(words), groups, dtype=torch.float64)
+        self._run(words, turned, targets, sums.numpy(), np.zeros((0, 1, 1, 1), np.float32), objective)
+        return sums.cumsum(1)[:, -1] if groups else sums.sum(1)
+
+    def outputs(self, words: Tensor, turned: Turned) -> Tensor:
+        """float32 [P, B, …]: the network's outputs."""
+        shape = self.program.output_shape
+        classes = shape[0] if shape else 1
+        out = torch.empty(len(words), turned.samples, classes, torch.Size(shape[1:]).numel())
+        self._run(words, turned, None, np.zeros((0, 1)), out.numpy(), "outputs")
+        return out.reshape(len(words), turned.samples, *shape)
+
+    def _run(self, words: Tensor, turned: Turned, targets: Tensor | None, sums: Array, outputs: Array,
+             objective: str) -> None:
+        if len(words) == 0 or turned.samples == 0:
+            return
+        wanted = np.zeros((1, 1), np.int64) if targets is None else targets.reshape(turned.samples, -1).numpy()
+        with numba_support.threads():
+            run(*self._encoded, floats(turned.narrow), floats(turned.wide), wanted, words_array(words), sums, outputs,
+                turned.samples, LOSSES[objective], thread_count())

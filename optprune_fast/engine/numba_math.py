@@ -17,13 +17,15 @@ EXP_LEAST, EXP_MOST, WHOLE = _f(-87.3), _f(88.3), _f(12582912 + 127)
 LOG2_E, LN2_HIGH, LN2_LOW = _f(1.44269504), _f(0.693359375), _f(-2.12194440e-4)
 E2, E3, E4, E5, E6 = map(_f, (0.5, 0.16666573, 0.041666456, 0.0083637768, 0.0013934545))
 ROOT_TWO, HALF_ROOT = _f(1.41421356), _f(0.70710678)
+TEN, FLOOR = _f(10), _f(-80)
 G0, G1, G2, G3, G4, G5, G6, G7, G8 = map(_f, (
     0.33333331, -0.2499999, 0.20000714, -0.1666843, 0.14249641, -0.12412216, 0.11666141, -0.1156366, 0.071254596))
 C0, C1, C2, C3, C4, C5, C6, C7, C8, C9, C10 = map(_f, (
     0.28208953, 0.28222835, 0.2454257, 0.18416385, 0.060096312, 0.022883805, -0.001878729, -0.3109045, 0.39578521,
     -0.19660129, 0.03671173))
 T0, T1, T2, T3, T4 = map(_f, (-0.33333328, 0.13332783, -0.053852499, 0.021003641, -0.006104948))
-TANH_SMALL, ELU_SMALL, GELU_ROOT, GELU_CUBE = _f(0.625), _f(1e-3), _f(0.79788456), _f(0.044715)
+S0, S1, S2, S3, S4 = map(_f, (0.5, 0.16666667, 0.041666667, 0.0083333333, 0.0013888889))
+TANH_SMALL, ELU_NEAR, GELU_ROOT, GELU_CUBE = _f(0.625), _f(-0.3), _f(0.79788456), _f(0.044715)
 
 
 @called
@@ -88,8 +90,14 @@ def hyperbolic_tangent(x: Any) -> Any:
 
 
 @called
+def unit(x: Any) -> Any:
+    """What a share is multiplied with: shares end at 2^-126, so a number may not get larger below."""
+    return FLOOR if x < FLOOR else x
+
+
+@called
 def gaussian_unit(x: Any) -> Any:
-    z = magnitude(x) * HALF_ROOT
+    z = smallest(TEN, magnitude(x) * HALF_ROOT)
     t = ONE / fma(z, HALF, ONE)
     square = z * z
     lost = fma(z, z, ZERO - square)
@@ -97,20 +105,20 @@ def gaussian_unit(x: Any) -> Any:
     p = fma(fma(fma(fma(fma(C10, t, C9), t, C8), t, C7), t, C6), t, C5)
     p = fma(fma(fma(fma(fma(p, t, C4), t, C3), t, C2), t, C1), t, C0)
     tail = HALF * (fma(e, ZERO - lost, e) * t * p)
-    return x * (tail if x < ZERO else ONE - tail)
+    return unit(x) * (tail if x < ZERO else ONE - tail)
 
 
 @called
 def gelu_tanh(x: Any) -> Any:
     inner = GELU_ROOT * fma(x * x * x, GELU_CUBE, x)
-    return x * logistic(inner + inner)
+    return unit(x) * logistic(inner + inner)
 
 
 @called
 def elu(x: Any, alpha: Any) -> Any:
-    below = exponential(smallest(ZERO, x)) - ONE
-    small = fma(x * x, HALF, x)
-    curve = small if magnitude(x) < ELU_SMALL else below
+    y = smallest(ZERO, x)
+    near = fma(y * y, fma(fma(fma(fma(S4, y, S3), y, S2), y, S1), y, S0), y)
+    curve = exponential(y) - ONE if y < ELU_NEAR else near
     return curve * alpha if x < ZERO else x
 
 

@@ -73,7 +73,7 @@ def activate(kind: Any, parameters: Any, x: Any) -> Any:
             x[i] = own.gelu_tanh(x[i])
     elif kind == 7:
         for i in range(n):
-            x[i] *= own.logistic(x[i])
+            x[i] = own.unit(x[i]) * own.logistic(x[i])
     elif kind == 8:
         for i in range(n):
             x[i] = own.logistic(x[i])

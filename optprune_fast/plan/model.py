@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, cast
 
 from torch import Tensor, nn
 
@@ -25,8 +25,12 @@ def logits(output: Any) -> Tensor:
 
 @contextmanager
 def eval_mode(model: nn.Module) -> Iterator[None]:
-    """Put a model into eval mode, and every module back into the mode it was in."""
+    """Put a model into eval mode; afterwards every module has its mode and its own tensors again.
+
+    `functional_call` leaves what it was given in a module that is registered under two names.
+    """
     training = [module for module in model.modules() if module.training]
+    tensors = [(held, dict(held)) for module in model.modules() for held in (module._parameters, module._buffers)]
     for module in training:
         module.training = False
     try:
@@ -34,6 +38,9 @@ def eval_mode(model: nn.Module) -> Iterator[None]:
     finally:
         for module in training:
             module.training = True
+        for held, own in tensors:
+            if any(held.get(name) is not tensor for name, tensor in own.items()):
+                cast("dict[str, Tensor | None]", held).update(own)
 
 
 def state_of(model: nn.Module) -> dict[str, Tensor]:

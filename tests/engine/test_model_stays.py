@@ -157,3 +157,17 @@ def test_convolutions_along_one_axis_work(backend: str, plain_loop, options: dic
     masks = random_masks(evaluator.layout, evaluator.layout.n // 2, [1, 2, 3])
     assert "conv2d" in evaluator.explain()
     assert torch.allclose(evaluator.outputs(masks).double(), plain_loop(model, masks, x), atol=1e-6)
+
+
+def test_a_module_under_two_names_keeps_its_own_weight(backend: str):
+    torch.manual_seed(5)
+    layer = nn.Linear(6, 6)
+    model = nn.Sequential(layer, nn.ReLU(), layer).eval()
+    weight, x = layer.weight, torch.randn(4, 6)
+    evaluator = Evaluator(model, (x, torch.tensor([0, 1, 2, 5])), backend=backend)
+    masks = random_masks(evaluator.layout, 18, [1, 2])
+    outputs = evaluator.outputs(masks)
+    assert layer.weight is weight
+    for mask, out in zip(masks.to_dense()["0.weight"], outputs, strict=True):
+        hidden = nn.functional.linear(x, weight * mask, layer.bias).relu()
+        assert torch.allclose(out, nn.functional.linear(hidden, weight * mask, layer.bias), atol=1e-6)

@@ -72,6 +72,7 @@ inline Vec logarithm(Vec x) {
 inline Vec erfc_positive(Vec x) {
     static const float p[] = {0.28208953f, 0.28222835f, 0.2454257f, 0.18416385f, 0.060096312f, 0.022883805f,
                               -0.001878729f, -0.3109045f, 0.39578521f, -0.19660129f, 0.03671173f};
+    x = Vec::min(Vec::spread(10.0f), x);  // nothing is left beyond, and squares of huge numbers are not finite
     const Vec t = Vec::div(Vec::spread(1.0f), Vec::fma(x, Vec::spread(0.5f), Vec::spread(1.0f)));
     const Vec square = Vec::mul(x, x), lost = Vec::fma(x, x, negative(square));
     const Vec e = exponential(negative(square));
@@ -94,10 +95,21 @@ inline Vec logistic(Vec x) {
     return Vec::if_less(x, Vec::zero(), Vec::mul(e, small), small);
 }
 
+// e^x - 1 for x <= 0: the difference cancels near zero, where the series of six terms is good to an ulp
+inline Vec exponential_less_one(Vec x) {
+    static const float series[] = {0.5f, 0.16666667f, 0.041666667f, 0.0083333333f, 0.0013888889f};
+    const Vec near = Vec::fma(Vec::mul(x, x), polynomial(x, series), x);
+    return Vec::if_less(x, Vec::spread(-0.3f), Vec::sub(exponential(x), Vec::spread(1.0f)), near);
+}
+
+// x / (1 + e^-x). Below -80 the logistic stops getting smaller, so x may not get larger either.
+inline Vec logistic_unit(Vec x) { return Vec::mul(Vec::max(Vec::spread(-80.0f), x), logistic(x)); }
+
 // x Φ(x), with erf through its complement: no digits are lost on the negative side
 inline Vec gaussian_unit(Vec x) {
     const Vec tail = Vec::mul(Vec::spread(0.5f), erfc_positive(Vec::mul(absolute(x), Vec::spread(0.70710678f))));
-    return Vec::mul(x, Vec::if_less(x, Vec::zero(), tail, Vec::sub(Vec::spread(1.0f), tail)));
+    const Vec share = Vec::if_less(x, Vec::zero(), tail, Vec::sub(Vec::spread(1.0f), tail));
+    return Vec::mul(Vec::max(Vec::spread(-80.0f), x), share);
 }
 
 }  // namespace

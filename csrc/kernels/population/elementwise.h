@@ -21,9 +21,7 @@ inline Vec activate(Vec x, Activation kind, const float *parameters) {
         case Activation::leaky_relu:
             return Vec::if_less(x, Vec::zero(), Vec::mul(x, Vec::spread(parameters[0])), x);
         case Activation::elu: {
-            const Vec below = Vec::sub(exponential(Vec::min(Vec::zero(), x)), Vec::spread(1.0f));
-            const Vec small = Vec::fma(Vec::mul(x, x), Vec::spread(0.5f), x);  // e^x - 1 cancels near zero
-            const Vec curve = Vec::if_less(absolute(x), Vec::spread(1e-3f), small, below);
+            const Vec curve = exponential_less_one(Vec::min(Vec::zero(), x));
             return Vec::if_less(x, Vec::zero(), Vec::mul(curve, Vec::spread(parameters[0])), x);
         }
         case Activation::gelu: return gaussian_unit(x);
@@ -31,9 +29,9 @@ inline Vec activate(Vec x, Activation kind, const float *parameters) {
             const Vec cube = Vec::mul(Vec::mul(x, x), x);
             const Vec inner = Vec::mul(Vec::spread(0.79788456f), Vec::fma(cube, Vec::spread(0.044715f), x));
             // (1 + tanh u) / 2 is the logistic function of 2u, which loses nothing on the negative side
-            return Vec::mul(x, logistic(Vec::add(inner, inner)));
+            return Vec::mul(Vec::max(Vec::spread(-80.0f), x), logistic(Vec::add(inner, inner)));
         }
-        case Activation::silu: return Vec::mul(x, logistic(x));
+        case Activation::silu: return logistic_unit(x);
         case Activation::sigmoid: return logistic(x);
         case Activation::tanh: return hyperbolic_tangent(x);
         case Activation::hardsigmoid:

@@ -62,7 +62,7 @@ class Evaluator:
         self.memory = (32 << 20 if self._forward.device.type == "cpu" else 1 << 30) if memory is None else memory
         self._say_mode(model)
         self._probe(objective)
-        self.last_masks: PackedMasks | None = None  # a few, for `explain` to time
+        self._last_masks: PackedMasks | None = None  # a few, for `explain` to time
         self._compiled = CompiledForward(self._forward, self.layout, self.batches, self.backend,
                                          self._why_not_compiled(plan))
 
@@ -99,7 +99,8 @@ class Evaluator:
             return {"loss": self(masks)}
         if self._compiled.ready:
             classes = {name: self._each_once(masks, name) for name in ("error", "cross_entropy")}
-            return {"loss": self(masks), "accuracy": 1 - classes["error"], "cross_entropy": classes["cross_entropy"]}
+            loss = classes[self.objective.name] if self.objective.name in classes else self(masks)
+            return {"loss": loss, "accuracy": 1 - classes["error"], "cross_entropy": classes["cross_entropy"]}
         wrong, entropy = self._zeros(len(masks)), self._zeros(len(masks))
         own = self._zeros(len(masks))
         per_sample = self.objective.whole is None
@@ -117,6 +118,9 @@ class Evaluator:
         """Tensor [M]: fitness of `parent` after each move; the parent stays as it is.
 
         moves:  int64 [M, F], flat weight indices in layout order, -1 fills; each index toggles its weight
+
+        What the flips reach is computed anew, so this is the fitness of the moved masks bit for bit; in a plain chain
+        of linear layers on the native backend, differences spread, and it is so within rounding.
         """
         self._check(parent)
         check_moves(parent, moves)
@@ -183,7 +187,7 @@ class Evaluator:
 
     def _each_once(self, masks: PackedMasks, objective: str) -> Tensor:
         """Fitness in the native engine; a candidate that occurs twice is evaluated once."""
-        self.last_masks = masks[:4] if len(masks) else self.last_masks
+        self._last_masks = masks[:4] if len(masks) else self._last_masks
         words, place = torch.unique(masks.words, dim=0, return_inverse=True) if len(masks) > 1 else (masks.words, None)
         sums = self._compiled.sums(words, objective)
         return ((sums if place is None else sums[place]) / self.samples).to(self.fitness_dtype)

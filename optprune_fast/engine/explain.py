@@ -25,7 +25,7 @@ def _plan_table(evaluator: Evaluator) -> list[str]:
     """step, tile, weight, outputs of a row, density and measured milliseconds of the masks evaluated last."""
     compiled = evaluator._compiled
     program = compiled.program(evaluator.batches[0]).program
-    masks = evaluator.last_masks
+    masks = evaluator._last_masks
     spent = None if masks is None else compiled.seconds(masks.words, evaluator.objective.name)
     density = {} if masks is None else {name: float(bits.float().mean()) for name, bits in masks.to_dense().items()}
     rows = [("step", "kind", "tile", "weight", "positions", "density", "ms a mask")]

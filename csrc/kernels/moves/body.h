@@ -114,8 +114,7 @@ inline void put_back(Pass &pass) {
 }
 
 inline void mark(Pass &pass, std::int64_t step, std::int64_t unit) {
-    const std::int64_t bit = unit < 0 ? 0 : unit;
-    pass.bits(step)[bit / word_bits] |= std::uint64_t{1} << (bit % word_bits);
+    pass.bits(step)[unit / word_bits] |= std::uint64_t{1} << (unit % word_bits);
 }
 
 inline bool any(const Pass &pass, std::int64_t step) {

@@ -7,7 +7,8 @@
 // register of samples, whose pictures fit into the caches; linear layers on a *wide* tile of `width` registers, so that
 // one weight serves many samples. A program runs its narrow steps `width` times, then its wide ones once.
 //
-// Weights under clear bits are skipped, never multiplied. Each output is one accumulator that starts with the bias and
+// Weights under clear bits are skipped; a linear layer that keeps most weights multiplies zeros in their place, which
+// changes no sum. Each output is one accumulator that starts with the bias and
 // takes the kept products in ascending order, so neither the instruction set nor the number of threads changes a bit.
 #ifndef OPTPRUNE_KERNELS_POPULATION_H
 #define OPTPRUNE_KERNELS_POPULATION_H

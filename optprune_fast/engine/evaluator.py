@@ -17,7 +17,7 @@ from optprune_fast.engine.explain import explanation
 from optprune_fast.engine.forward import MaskedForward
 from optprune_fast.engine.objective import Objective, UserObjective, ordered_sum
 from optprune_fast.masks.layout import MaskLayout
-from optprune_fast.masks.operators import check_moves, swap
+from optprune_fast.masks.operators import check_keeps_budget, check_moves, swap
 from optprune_fast.masks.packed import PackedMasks
 from optprune_fast.ops import masked_linear
 from optprune_fast.runtime.errors import EvaluationWarning, message
@@ -114,26 +114,37 @@ class Evaluator:
         return {"loss": loss, "accuracy": (1 - wrong / self.samples).to(self.fitness_dtype),
                 "cross_entropy": (entropy / self.samples).to(self.fitness_dtype)}
 
-    def moves(self, parent: PackedMasks, moves: Tensor) -> Tensor:
+    def moves(self, parent: PackedMasks, moves: Tensor, *, keep_budget: bool = False) -> Tensor:
         """Tensor [M]: fitness of `parent` after each move; the parent stays as it is.
 
-        moves:  int64 [M, F], flat weight indices in layout order, -1 fills; each index toggles its weight
+        moves:        int64 [M, F], flat weight indices in layout order, -1 fills; each index toggles its weight
+        keep_budget:  a move that changes how many weights are kept is a `ValueError` that names it, before any work
 
         What the flips reach is computed anew, so this is the fitness of the moved masks bit for bit; in a plain chain
         of linear layers on the native backend, differences spread, and it is so within rounding.
+
+        >>> ev = Evaluator(nn.Linear(3, 2), (torch.zeros(4, 3), torch.tensor([0, 1, 0, 1])), backend="torch")
+        >>> parent = PackedMasks.from_indices(ev.layout, torch.tensor([0, 1]))
+        >>> ev.moves(parent, torch.tensor([[0, 5], [1, 2]]), keep_budget=True).shape
+        torch.Size([2])
         """
         self._check(parent)
         check_moves(parent, moves)
+        if keep_budget:
+            check_keeps_budget(parent, moves)
         if self._compiled.takes_moves(self.objective.name) and moves.numel():
             sums = [self._compiled.move_sums(parent.words, some, self.objective.name) for some in moves.split(4096)]
             return (torch.cat(sums) / self.samples).to(self.fitness_dtype)
         parts = [self(swap(parent, some)) for some in moves.split(4096)]
         return torch.cat(parts) if parts else self._zeros(0).to(self.fitness_dtype)
 
-    def accept(self, parent: PackedMasks, move: Tensor) -> PackedMasks:
-        """The parent after one move, int64 [F]."""
+    def accept(self, parent: PackedMasks, move: Tensor, *, keep_budget: bool = False) -> PackedMasks:
+        """The parent after one move, int64 [F]; `keep_budget` as in `moves`."""
         self._check(parent)
-        return swap(parent, move.reshape(1, -1))
+        child = swap(parent, move.reshape(1, -1))
+        if keep_budget:
+            check_keeps_budget(parent, move.reshape(1, -1))
+        return child
 
     def gradients(self, mask: PackedMasks) -> dict[str, tuple[Tensor, Tensor]]:
         """{name: (g, F)}: for every effective weight, dropped ones included, the mean gradient of the objective and

@@ -153,6 +153,19 @@ def check_moves(mask: PackedMasks, moves: Tensor) -> None:
                                  moves=moves))
 
 
+def check_keeps_budget(mask: PackedMasks, moves: Tensor) -> None:
+    """Raise `ValueError` unless each of `moves`, which `check_moves` let pass, drops as many weights as it adds."""
+    positions = mask.layout.positions(moves.clamp(min=0))
+    held = mask.words[0][positions // 64] >> (positions % 64) & 1
+    change = torch.where(moves >= 0, 1 - 2 * held, 0).sum(1)
+    if bool((change != 0).any()):
+        first = int((change != 0).nonzero()[0])
+        flips = [flip for flip in moves[first].tolist() if flip >= 0]
+        raise ValueError(message("moves", "each move must drop as many weights as it adds, as keep_budget=True asks",
+                                 "pair each dropped weight with one added, or leave keep_budget out", move=first,
+                                 flips=flips, change=int(change[first])))
+
+
 def _require_same_layout(where: str, layout: MaskLayout, **masks: PackedMasks | None) -> None:
     """Words of another layout may well be as many, and would mean other weights."""
     for name, mask in masks.items():

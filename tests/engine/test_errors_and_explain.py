@@ -36,6 +36,13 @@ def test_explain_gives_the_reasons_of_faster_backends(mlp):
     assert f"triton: {reason}" in text
 
 
+@pytest.mark.skipif(masked_linear.operation.missing("numba") is not None, reason="needs Numba, which takes float64")
+def test_explain_says_that_the_plan_runs_in_float32(mlp):
+    mlp.model.double()
+    text = Evaluator(mlp.model, (mlp.inputs.double(), mlp.targets), backend="numba").explain()
+    assert "plan     the plan runs in float32, not in float64" in text
+
+
 def test_explain_names_layers_that_the_model_does_not_use():
     model = nn.ModuleDict({"used": nn.Linear(3, 2), "idle": nn.Linear(3, 2)})
     model.forward = model["used"].forward

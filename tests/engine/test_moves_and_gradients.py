@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 import torch
 
@@ -29,6 +31,50 @@ def test_accept_makes_the_move(mlp):
     assert child == swap(parent, MOVES[:1])
     assert parent == mlp.masks(1)
     assert torch.allclose(evaluator(child), evaluator.moves(parent, MOVES)[:1])
+
+
+def test_moves_that_keep_the_budget_are_moves(mlp):
+    evaluator = Evaluator(mlp.model, mlp.data, backend="torch")
+    parent = mlp.masks(1)
+    kept, dropped = (mask.indices() for mask in (parent, ~parent))
+    moves = torch.stack([kept[:6], dropped[:6]], 1)
+    moves[4:] = torch.tensor([[int(kept[0]), int(dropped[-1])], [-1, -1]])
+    assert torch.equal(evaluator.moves(parent, moves, keep_budget=True), evaluator.moves(parent, moves))
+    child = evaluator.accept(parent, moves[4], keep_budget=True)
+    assert child == swap(parent, moves[4:5])
+    assert child.count() == parent.count()
+
+
+@pytest.mark.parametrize("change", [1, -1, 2])
+def test_a_move_that_breaks_the_budget_is_an_error_when_asked(mlp, change: int, monkeypatch):
+    evaluator = Evaluator(mlp.model, mlp.data, backend="torch")
+    parent = mlp.masks(1)
+    kept, dropped = (mask.indices().tolist() for mask in (parent, ~parent))
+    bad = [dropped[3], -1, kept[2], dropped[9]] if change == 1 else [-1, kept[70], -1, -1] if change == -1 else [
+        -1, -1, dropped[0], dropped[1]]
+    moves = torch.tensor([[kept[0], dropped[0], -1, -1], [-1, -1, -1, -1], bad, [kept[5], -1, -1, -1]])
+    assert evaluator.moves(parent, moves).shape == (4,)  # nobody asked
+    assert evaluator.accept(parent, moves[2]).count() == parent.count() + change
+    monkeypatch.setattr(evaluator, "_forward", None)  # so that any work would fail
+    monkeypatch.setattr(Evaluator, "_check", lambda *_: None)
+    flips = re.escape(str([flip for flip in bad if flip >= 0]))
+    said = rf"drop as many weights as it adds[\s\S]*move  2\n  flips  {flips}\n  change  {change}\n"
+    with pytest.raises(ValueError, match=said):
+        evaluator.moves(parent, moves, keep_budget=True)
+    with pytest.raises(ValueError, match=said.replace("move  2", "move  0")):
+        evaluator.accept(parent, moves[2], keep_budget=True)
+
+
+def test_flips_that_the_layout_does_not_have_are_errors(mlp):
+    evaluator = Evaluator(mlp.model, mlp.data, backend="torch")
+    parent, n = mlp.masks(1), evaluator.layout.n
+    for call in (lambda flip: evaluator.moves(parent, torch.tensor([[0, flip]])),
+                 lambda flip: evaluator.moves(parent, torch.tensor([[0, flip]]), keep_budget=True),
+                 lambda flip: evaluator.accept(parent, torch.tensor([0, flip]))):
+        with pytest.raises(ValueError, match=rf"indices must lie in \[0, {n}\)[\s\S]*largest  {n}"):
+            call(n)
+        with pytest.raises(ValueError, match=r"or be -1 to fill[\s\S]*smallest  -2"):
+            call(-2)
 
 
 def test_gradients_do_not_depend_on_the_chunk(mlp):

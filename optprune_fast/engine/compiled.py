@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from optprune_fast.engine.batches import Batch
+from optprune_fast.engine.families import find_families, flips
 from optprune_fast.engine.forward import MaskedForward
 from optprune_fast.engine.objective import check_targets
 from optprune_fast.engine.population import LOSSES, Population, Turned
@@ -100,12 +101,26 @@ class CompiledForward:
             total += program.sums(words, piece.turned, piece.targets, objective)
         return total
 
-    def move_sums(self, words: Tensor, moves: Tensor, objective: str) -> Tensor:
+    def sums_from_parents(self, words: Tensor, objective: str, parents: Tensor | None, exact: bool) -> Tensor:
+        """float64 [P]: those of `sums`; candidates that differ little start from what one of them, or one of
+        `parents`, int64 [Q, W], has computed. exact: the same bits."""
+        population = self.program(self.batches[0])
+        assert isinstance(population, Population)
+        families, alone = find_families(population.program.layers, words, parents,
+                                        delta=population.chain and not exact)
+        total = torch.empty(len(words), dtype=torch.float64)
+        total[alone] = self.sums(words[alone], objective)
+        for family in families:
+            for children, moves in flips(self.layout, family, words):
+                total[children] = self.move_sums(family.parent, moves, objective, exact=exact)
+        return total
+
+    def move_sums(self, words: Tensor, moves: Tensor, objective: str, *, exact: bool = False) -> Tensor:
         """float64 [M]: the same for the neighbours of one mask. words: int64 [1, W]; moves: int64 [M, F]."""
         total = torch.zeros(len(moves), dtype=torch.float64)
         for program, piece in self._all(objective, keep=True):
             assert isinstance(program, Population)
-            total += program.move_sums(words, moves, piece.turned, piece.targets, objective)
+            total += program.move_sums(words, moves, piece.turned, piece.targets, objective, exact=exact)
         return total
 
     def seconds(self, words: Tensor, objective: str) -> Tensor:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 
 import torch
 from torch import Tensor, nn
@@ -14,6 +14,7 @@ from optprune_fast.engine.batches import Batch, Data, collect
 from optprune_fast.engine.chunks import ChunkPlan, sample_bytes
 from optprune_fast.engine.compiled import CompiledForward
 from optprune_fast.engine.explain import explanation
+from optprune_fast.engine.families import distinct
 from optprune_fast.engine.forward import MaskedForward
 from optprune_fast.engine.objective import Objective, UserObjective, ordered_sum
 from optprune_fast.masks.layout import MaskLayout
@@ -22,6 +23,7 @@ from optprune_fast.masks.packed import PackedMasks
 from optprune_fast.ops import masked_linear
 from optprune_fast.runtime.errors import EvaluationWarning, message
 
+REUSE = ("duplicates", "prefix", "delta")
 MODE_DEPENDENT = (nn.modules.dropout._DropoutNd, nn.modules.batchnorm._BatchNorm, nn.modules.instancenorm._InstanceNorm)
 
 
@@ -39,6 +41,10 @@ class Evaluator:
 
     plan:       capture the network, where the native and the Numba backend can, and run it whole; False runs layer by
                 layer under `vmap`. Both agree within rounding
+    reuse:      work that a plan avoids. "duplicates": equal candidates are evaluated once. "prefix": candidates that
+                agree with a parent in their first layers start from its activations; both change no bit. "delta":
+                in a plain chain of linear layers a child adds differences to its parent's sums, so fitness depends,
+                within rounding, on who is evaluated beside it: not among the default ones
 
     Weights are a snapshot: `refresh()` takes them anew. Fitness is the mean over samples, however they are batched.
 
@@ -53,7 +59,11 @@ class Evaluator:
 
     def __init__(self, model: nn.Module, data: Data, objective: str | UserObjective = "cross_entropy",
                  backend: str = "auto", *, layout: MaskLayout | None = None, memory: int | None = None,
-                 plan: bool = True) -> None:
+                 plan: bool = True, reuse: Collection[str] = ("duplicates", "prefix")) -> None:
+        if isinstance(reuse, str) or not set(reuse) <= set(REUSE):
+            raise ValueError(message("Evaluator", f"reuse is a collection of {', '.join(map(repr, REUSE))}",
+                                     "reuse=() evaluates each candidate on its own", reuse=reuse))
+        self.reuse = frozenset(reuse)
         self.layout = MaskLayout.of(model) if layout is None else layout
         self._forward = MaskedForward(model, self.layout, backend)
         self.backend = self._resolve(backend)
@@ -66,13 +76,19 @@ class Evaluator:
         self._compiled = CompiledForward(self._forward, self.layout, self.batches, self.backend,
                                          self._why_not_compiled(plan))
 
-    def __call__(self, masks: PackedMasks) -> Tensor:
-        """Tensor [P]: fitness of each mask."""
+    def __call__(self, masks: PackedMasks, parents: PackedMasks | None = None) -> Tensor:
+        """Tensor [P]: fitness of each mask.
+
+        parents:  masks that candidates may have come from, those of the last generation for example; None looks for
+                  relatives among the candidates. See `reuse`
+        """
         self._check(masks)
+        if parents is not None:
+            self._check(parents)
         if self.objective.whole is not None:
             return self._whole(masks)
         if self._compiled.takes(self.objective.name):
-            return self._each_once(masks, self.objective.name)
+            return self._each_once(masks, self.objective.name, parents)
         total = self._zeros(len(masks))
         for part, rows in self._candidates(masks):
             for outputs, batch, dense in self._passes(part):
@@ -196,11 +212,13 @@ class Evaluator:
             return self._compiled.outputs(masks.words, batch)
         return self._forward(masks, batch)
 
-    def _each_once(self, masks: PackedMasks, objective: str) -> Tensor:
-        """Fitness in the native engine; a candidate that occurs twice is evaluated once."""
+    def _each_once(self, masks: PackedMasks, objective: str, parents: PackedMasks | None = None) -> Tensor:
+        """Fitness by the plan, without the work that `reuse` avoids."""
         self._last_masks = masks[:4] if len(masks) else self._last_masks
-        words, place = torch.unique(masks.words, dim=0, return_inverse=True) if len(masks) > 1 else (masks.words, None)
-        sums = self._compiled.sums(words, objective)
+        words, place = distinct(masks.words) if "duplicates" in self.reuse else (masks.words, None)
+        related = self.reuse & {"prefix", "delta"} and self._compiled.takes_moves(objective)
+        sums = self._compiled.sums(words, objective) if not related else self._compiled.sums_from_parents(
+            words, objective, None if parents is None else parents.words, exact="delta" not in self.reuse)
         return ((sums if place is None else sums[place]) / self.samples).to(self.fitness_dtype)
 
     def _whole(self, masks: PackedMasks) -> Tensor:

@@ -73,10 +73,12 @@ class Population:
         self._run(words, turned, targets, sums, None, objective)
         return sums.cumsum(1)[:, -1] if groups else sums.sum(1)
 
-    def move_sums(self, words: Tensor, moves: Tensor, turned: Turned, targets: Tensor | None, objective: str) -> Tensor:
+    def move_sums(self, words: Tensor, moves: Tensor, turned: Turned, targets: Tensor | None, objective: str, *,
+                  exact: bool = False) -> Tensor:
         """float64 [M]: the same for the neighbours of one mask, each from what its flips reach.
 
         words: int64 [1, W];   moves: int64 [M, F], flat weight indices, -1 fills
+        exact: the bits of `sums`; else linear layers in a chain spread differences, which are fewer, and round
         """
         groups = -(-turned.samples // SUM_GROUP)
         parent, sums = torch.zeros(1, groups, dtype=torch.float64), torch.zeros(len(moves), groups, dtype=torch.float64)
@@ -86,7 +88,7 @@ class Population:
         native.module().moves(
             self.isa, thread_count(), self._plan, _address(turned.narrow), _address(turned.wide), _address(targets),
             words.data_ptr(), parent.data_ptr(), starts.data_ptr(), moves.data_ptr(), *moves.shape, sums.data_ptr(),
-            turned.samples, LOSSES[objective], self.chain)
+            turned.samples, LOSSES[objective], self.chain and not exact)
         return sums.cumsum(1)[:, -1]
 
     def outputs(self, words: Tensor, turned: Turned) -> Tensor:

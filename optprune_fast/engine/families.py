@@ -41,7 +41,8 @@ def distinct(words: Tensor) -> tuple[Tensor, Tensor | None]:
     sums = (words * (numbers | 1)).sum(1)
     if len(sums.unique()) == len(words):  # unequal sums: unequal masks
         return words, None
-    return torch.unique(words, dim=0, return_inverse=True)
+    each, place = torch.unique(words, dim=0, return_inverse=True)
+    return each, place
 
 
 def find_families(layers: Sequence[LayerUse], words: Tensor, parents: Tensor | None, *,

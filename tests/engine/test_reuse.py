@@ -79,7 +79,7 @@ def test_parents_from_outside(calls) -> None:
     model, data = network("mlp")
     ev, alone = Evaluator(model, data, backend="native"), Evaluator(model, data, backend="native", reuse=())
     parents = random_masks(ev.layout, ev.layout.n // 3, candidate_seeds(5, 0, 2))
-    masks = PackedMasks.cat([children(parents[1], "layers.2.weight", 4, 2), children(parents[0], "layers.2.weight", 3, 2)])
+    masks = PackedMasks.cat([children(parents[one], "layers.2.weight", count, 2) for one, count in ((1, 4), (0, 3))])
     assert torch.equal(ev(masks, parents), alone(masks))
     assert calls["move_sums"] == [3, 4]
     with pytest.raises(ValueError, match="masks of another layout"):

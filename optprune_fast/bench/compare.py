@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
-from optprune_fast.bench.machine import measured_peak, on_threads
+from optprune_fast.bench.machine import measured_bandwidth, measured_peak, on_threads
 from optprune_fast.bench.memory import peak_beyond_inputs
 from optprune_fast.bench.problem import Problem
 from optprune_fast.bench.race import Rules, race
@@ -30,11 +30,11 @@ def compare(make: Callable[[float], Problem], rivals: Sequence[Rival], *, densit
 
     Every row has: network, P, B, density, threads, rival, ours, declined, detail, error (largest, against float64),
     calls, median_s, lowest_s, highest_s, useful_gflops, best_torch, ratio, peak_gflops (measured), share_of_peak,
-    memory_bytes.
+    bandwidth_gb (measured, a thread), share_of_bandwidth (at one float read a multiply-add), memory_bytes.
     """
     rows: list[dict[str, Any]] = []
     for number in threads:
-        peak = measured_peak(number)
+        peak, bandwidth = measured_peak(number), measured_bandwidth()
         for density in densities:
             problem = make(density)
             say(f"{problem.name}: density {density:g}, {candidates} candidates, {len(problem.inputs)} samples, "
@@ -46,7 +46,10 @@ def compare(make: Callable[[float], Problem], rivals: Sequence[Rival], *, densit
                 row["memory_bytes"] = peak_beyond_inputs(partial(make, density), rival, density, candidates, number
                                                          ) if wanted else None
                 row["peak_gflops"] = peak
-                row["share_of_peak"] = row["useful_gflops"] / peak if row["useful_gflops"] else None
+                useful = row["useful_gflops"]
+                row["share_of_peak"] = useful / peak if useful else None
+                row["bandwidth_gb"] = bandwidth
+                row["share_of_bandwidth"] = 2 * useful / (number * bandwidth) if useful else None
                 rows.append({"network": problem.name, "P": candidates, "B": len(problem.inputs), "density": density,
                              "threads": number, **row})
     return rows

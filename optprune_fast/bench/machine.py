@@ -19,6 +19,7 @@ from optprune_fast.runtime.errors import message
 
 SIZES = (256, 512, 1024)
 PEAK_NAME = "best float32 matrix product of torch"
+CACHED_BYTES = 256 << 10  # more than a first-level cache holds, less than a second-level one
 
 
 def describe_machine() -> dict[str, Any]:
@@ -88,4 +89,35 @@ def measured_peak(threads: int, seconds: float = 1.0) -> float:
                 best = max(best, 2 * size**3 / (now - start) / 1e9)
                 if now > end:
                     break
+    return best
+
+
+@functools.cache
+def measured_bandwidth(seconds: float = 0.5) -> float:
+    """GB/s at which one thread adds up 256 KiB again and again: what its second-level cache delivers.
+
+    Skipping zeros reads one float an activation and a multiply-add, so a rate of useful GFLOP/s moves twice as many
+    GB/s; what is beyond this bound was read from the first level, or used more than once.
+
+    >>> measured_bandwidth(seconds=0.01) > 0
+    True
+    """
+    import numba
+    import numpy
+
+    @numba.njit(fastmath=True)
+    def read(x: Any, times: int) -> Any:
+        total = x[0]
+        for _ in range(times):
+            for value in x:
+                total += value
+        return total
+
+    times, best = 100, 0.0
+    x = numpy.ones(CACHED_BYTES // 4, numpy.float32)
+    read(x, 1)
+    end = time.perf_counter() + seconds
+    while (start := time.perf_counter()) < end or not best:
+        read(x, times)
+        best = max(best, times * x.nbytes / (time.perf_counter() - start) / 1e9)
     return best

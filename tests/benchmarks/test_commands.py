@@ -23,7 +23,8 @@ from optprune_fast.bench.oracle import RivalError
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 ROW = {"network", "P", "B", "density", "threads", "rival", "ours", "declined", "detail", "error", "calls", "median_s",
-       "lowest_s", "highest_s", "useful_gflops", "best_torch", "ratio", "peak_gflops", "share_of_peak", "memory_bytes"}
+       "lowest_s", "highest_s", "useful_gflops", "best_torch", "ratio", "peak_gflops", "share_of_peak",
+       "bandwidth_gb", "share_of_bandwidth", "memory_bytes"}
 MACHINE = {"processor", "cores", "torch", "commit", "date", "load"}
 
 

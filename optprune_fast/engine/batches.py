@@ -13,6 +13,10 @@ from optprune_fast.runtime.errors import message
 
 Data = Any  # (inputs, targets), a dict batch, or an iterable of such batches: see `collect`
 TARGET_KEYS = ("labels", "targets", "label", "target")
+PIECE_BYTES = 64 << 20  # of inputs: what is read, checked and turned at once
+GROUP = 128  # samples: a piece ends where a wide tile and a group of sums end, on every instruction set
+
+Signature = tuple[tuple[int | str, tuple[int, ...] | str], ...]
 
 
 @dataclass(frozen=True)
@@ -49,11 +53,39 @@ class Batch:
         for start in range(0, self.size, size):
             yield self.pick(slice(start, min(start + size, self.size)))
 
+    @property
+    def piece(self) -> int:
+        """How many samples make a piece: a multiple of `GROUP`, about `PIECE_BYTES` of inputs."""
+        return max(1, PIECE_BYTES // max(1, self.bytes // self.size) // GROUP) * GROUP
+
+    @property
+    def bytes(self) -> int:
+        """Of the inputs."""
+        return sum(tensor.nbytes for tensor in self.inputs().values())
+
+    @property
+    def signature(self) -> Signature:
+        """What a captured graph depends on: shapes of samples, and the values of what has no samples."""
+        return tuple((name, tuple(value.shape[1:]) if self._per_sample(value) else repr(value))
+                     for name, value in self._named())
+
+    def inputs(self) -> dict[int | str, Tensor]:
+        """The inputs that have an entry for each sample, by position or keyword."""
+        return {name: value for name, value in self._named() if self._per_sample(value)}
+
+    def shared(self) -> list[int | str]:
+        """Positions or keywords of the tensors that have no entry for each sample."""
+        return [name for name, value in self._named() if isinstance(value, Tensor) and not self._per_sample(value)]
+
     def tensors(self) -> Iterator[Tensor]:
         """The tensors that have an entry for each sample, in a fixed order."""
         for value in (*self.args, *(self.kwargs[key] for key in sorted(self.kwargs)), self.targets):
             if self._per_sample(value):
                 yield value
+
+    def _named(self) -> Iterator[tuple[int | str, Any]]:
+        yield from enumerate(self.args)
+        yield from self.kwargs.items()
 
     def _per_sample(self, value: object) -> bool:
         return isinstance(value, Tensor) and value.dim() > 0 and value.shape[0] == self.size
@@ -71,15 +103,43 @@ def collect(data: Data) -> list[Batch]:
 
     Raises `ValueError` for empty data, sizes that do not agree, or NaN among the inputs.
     """
-    batches = [_batch(item) for item in _items(data)]
-    batches = [batch for batch in batches if batch.size]
+    batches = [checked(batch) for batch in read(data)]
     if not batches:
         raise ValueError(message("data", "there must be at least one sample", data=type(data).__name__))
-    for batch in batches:
-        for tensor in batch.tensors():
-            if tensor.is_floating_point() and bool(tensor.isnan().any()):
-                raise ValueError(message("data", "inputs and targets must not hold NaN", tensor=tensor))
     return _merge(batches)
+
+
+def read(data: Data) -> Iterator[Batch]:
+    """The batches of one pass over data, as they come; those without samples are left out."""
+    batches = (_batch(item) for item in items(data))
+    return (batch for batch in batches if batch.size)
+
+
+def checked(batch: Batch) -> Batch:
+    """The batch, or `ValueError` where it holds NaN."""
+    for tensor in batch.tensors():
+        # Piece by piece, as the flags of memory-mapped data would fill the memory that the data were kept out of.
+        if tensor.is_floating_point() and any(bool(part.isnan().any()) for part in tensor.split(batch.piece)):
+            raise ValueError(message("data", "inputs and targets must not hold NaN", tensor=tensor))
+    return batch
+
+
+def pieces(batches: Iterable[Batch]) -> Iterator[Batch]:
+    """Neighbours of like shape, joined and cut into pieces: those that held data are cut into."""
+    waiting: list[Batch] = []
+    for batch in batches:
+        if waiting and not _alike(waiting[-1], batch):
+            yield _join(waiting)
+            waiting = []
+        start, missing = 0, batch.piece - sum(part.size for part in waiting)
+        while batch.size - start >= missing:
+            piece = _join([*waiting, batch.pick(slice(start, start + missing))])
+            waiting, start, missing = [], start + missing, batch.piece
+            yield piece
+        if start < batch.size:
+            waiting.append(batch.pick(slice(start, batch.size)))
+    if waiting:
+        yield _join(waiting)
 
 
 def split(batches: list[Batch], fraction: float, seed: int) -> tuple[list[Batch], list[Batch]]:
@@ -103,7 +163,8 @@ def split(batches: list[Batch], fraction: float, seed: int) -> tuple[list[Batch]
     return _merge(rest), _merge(out)
 
 
-def _items(data: Data) -> Iterable[Any]:
+def items(data: Data) -> Iterable[Any]:
+    """What the data consist of, one item a batch."""
     if isinstance(data, (Mapping, Tensor)) or _is_pair(data):
         return (data,)
     if isinstance(data, list) and all(isinstance(item, Batch) for item in data):
@@ -157,7 +218,7 @@ def _merge(batches: list[Batch]) -> list[Batch]:
             groups[-1].append(batch)
         else:
             groups.append([batch])
-    return [group[0] if len(group) == 1 else _join(group) for group in groups]
+    return [_join(group) for group in groups]
 
 
 def _alike(a: Batch, b: Batch) -> bool:
@@ -169,6 +230,9 @@ def _alike(a: Batch, b: Batch) -> bool:
 
 
 def _join(group: list[Batch]) -> Batch:
+    if len(group) == 1:
+        return group[0]
+
     def cat(values: list[Any]) -> Any:
         return torch.cat(values) if group[0]._per_sample(values[0]) else values[0]
     first = group[0]

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from optprune_fast.engine.batches import Batch
+from optprune_fast.engine.batches import Batch, Signature
 from optprune_fast.engine.families import find_families, flips
 from optprune_fast.engine.forward import MaskedForward
-from optprune_fast.engine.objective import check_targets
-from optprune_fast.engine.population import LOSSES, Population, Turned
+from optprune_fast.engine.objective import Objective, check_targets
+from optprune_fast.engine.passes import Batches
+from optprune_fast.engine.population import Population, Turned
 from optprune_fast.masks.layout import MaskLayout
 from optprune_fast.plan import CannotCapture, capture
 from optprune_fast.plan.graph import Graph
@@ -26,64 +27,69 @@ if TYPE_CHECKING:
 
 # Turned inputs are kept from call to call up to this size; beyond it, pieces are turned when their turn comes.
 KEPT_BYTES = 1 << 30
-PIECE_BYTES = 64 << 20
-GROUP = 128  # samples: a piece ends where a wide tile and a group of sums end, on every instruction set
-
-Signature = tuple[tuple[int | str, tuple[int, ...] | str], ...]
+CLASS_LOSSES = ("cross_entropy", "error")
 
 
 @dataclass(frozen=True)
 class Piece:
-    """Some samples of a batch: turned inputs, and targets int64 [B, positions]."""
+    """Some samples of a batch, the same for every objective.
 
+    kind:     whose program runs them
+    turned:   inputs, and what the dense network gives where the evaluator's objective compares with it
+    targets:  as given
+    classes:  int64 [B, …]: the targets where they are classes that the outputs have, else None
+    """
+
+    kind: Signature
     turned: Turned
     targets: Tensor | None
+    classes: Tensor | None
 
 
 class CompiledForward:
     """Programs of one network, one for each shape of inputs that the data have.
 
-    backend: "native" or "numba": whose engine runs them
-    reason:  why none runs, or "" if all do so far
+    backend:  "native" or "numba": whose engine runs them
+    reason:   why none runs, or "" if all do so far
+    compared: the objective if it compares with the dense network, else ""
     """
 
-    def __init__(self, forward: MaskedForward, layout: MaskLayout, batches: Sequence[Batch], backend: str,
-                 reason: str) -> None:
+    def __init__(self, forward: MaskedForward, layout: MaskLayout, batches: Batches, backend: str, reason: str,
+                 compared: str) -> None:
         self.forward, self.layout, self.batches, self.backend, self.reason = forward, layout, batches, backend, reason
+        self.compared = compared
         self._graphs: dict[Signature, Graph] = {}
         self.refresh()
 
     def refresh(self) -> None:
         """Forget what was made from the weights; graphs stay, a model's structure does not change."""
         self._programs: dict[tuple[Signature, bool], Population | NumbaPopulation] = {}
-        self._pieces: dict[str, list[list[Piece]]] = {}
+        self._kept: list[Piece] | None = None
 
     @property
     def ready(self) -> bool:
         """Whether every batch has a program; captures what was not captured yet."""
         if not self.reason:
             try:
-                for batch in self.batches:
-                    self.program(batch)
+                for kind in self.batches.kinds:
+                    self.program(kind.example)
             except (CannotCapture, CannotLower) as refused:
                 self.reason = str(refused)
         return not self.reason
 
     def program(self, batch: Batch, keep: bool = False) -> Population | NumbaPopulation:
         """The program of a batch's shape; with `keep`, one whose tile holds every value, as native moves need it."""
-        kind = _signature(batch)
+        kind = batch.signature
         if kind not in self._graphs:
-            for key, value in (*enumerate(batch.args), *batch.kwargs.items()):
-                if isinstance(value, Tensor) and not batch._per_sample(value):
-                    raise CannotCapture(f"argument {key!r} has no entry for each sample")
+            if batch.shared():
+                raise CannotCapture(f"argument {batch.shared()[0]!r} has no entry for each sample")
             example = batch.pick(slice(0, 3))
-            graph = capture(self.forward.model, example.args, example.kwargs, self.layout)
-            for known in self.batches:
-                if _signature(known) == kind:
-                    check_indices(graph, self.forward.state, _inputs(known))
-            self._graphs[kind] = graph
+            self._graphs[kind] = capture(self.forward.model, example.args, example.kwargs, self.layout)
+        return self._program(kind, keep)
+
+    def _program(self, kind: Signature, keep: bool) -> Population | NumbaPopulation:
         if (kind, keep) not in self._programs:
-            most = max((b.size for b in self.batches if _signature(b) == kind), default=batch.size)
+            most = max((k.largest for k in self.batches.kinds if k.example.signature == kind), default=1)
             self._programs[kind, keep] = self._population(self._graphs[kind], most, keep)
         return self._programs[kind, keep]
 
@@ -97,96 +103,97 @@ class CompiledForward:
     def sums(self, words: Tensor, objective: str) -> Tensor:
         """float64 [P]: the objective summed over all samples. words: int64 [P, W]."""
         total = torch.zeros(len(words), dtype=torch.float64)
-        for program, piece in self._all(objective, keep=False):
-            total += program.sums(words, piece.turned, piece.targets, objective)
+        for piece in self._all(objective):
+            total += self._piece_sums(words, piece, objective)
         return total
 
     def sums_from_parents(self, words: Tensor, objective: str, parents: Tensor | None, exact: bool) -> Tensor:
         """float64 [P]: those of `sums`; candidates that differ little start from what one of them, or one of
         `parents`, int64 [Q, W], has computed. exact: the same bits."""
-        population = self.program(self.batches[0])
+        population = self.program(self.batches.kinds[0].example)
         assert isinstance(population, Population)
         families, alone = find_families(population.program.layers, words, parents,
                                         delta=population.chain and not exact)
-        total = torch.empty(len(words), dtype=torch.float64)
-        total[alone] = self.sums(words[alone], objective)
-        for family in families:
-            for children, moves in flips(self.layout, family, words):
-                total[children] = self.move_sums(family.parent, moves, objective, exact=exact)
+        total = torch.zeros(len(words), dtype=torch.float64)
+        for piece in self._all(objective):  # the outer loop, so that streamed data are read once
+            total[alone] += self._piece_sums(words[alone], piece, objective)
+            for family in families:
+                for children, moves in flips(self.layout, family, words):
+                    total[children] += self._piece_move_sums(family.parent, moves, piece, objective, exact)
         return total
 
-    def move_sums(self, words: Tensor, moves: Tensor, objective: str, *, exact: bool = False) -> Tensor:
+    def move_sums(self, words: Tensor, moves: Tensor, objective: str) -> Tensor:
         """float64 [M]: the same for the neighbours of one mask. words: int64 [1, W]; moves: int64 [M, F]."""
         total = torch.zeros(len(moves), dtype=torch.float64)
-        for program, piece in self._all(objective, keep=True):
-            assert isinstance(program, Population)
-            total += program.move_sums(words, moves, piece.turned, piece.targets, objective, exact=exact)
+        for piece in self._all(objective):
+            total += self._piece_move_sums(words, moves, piece, objective, exact=False)
         return total
 
-    def seconds(self, words: Tensor, objective: str) -> Tensor:
-        """float64 [steps]: wall time of each step for these masks, on the first samples, on one thread."""
-        objective = objective if objective in LOSSES else "outputs"
-        batch = self.batches[0].pick(slice(0, 1024))
-        piece = next(iter(self._turned(batch, objective)))
-        program = self.program(self.batches[0])
+    def _piece_sums(self, words: Tensor, piece: Piece, objective: str) -> Tensor:
+        return self._program(piece.kind, keep=False).sums(words, piece.turned, piece.classes, objective)
+
+    def _piece_move_sums(self, words: Tensor, moves: Tensor, piece: Piece, objective: str, exact: bool) -> Tensor:
+        program = self._program(piece.kind, keep=True)
         assert isinstance(program, Population)
-        return program.seconds(words, piece.turned, objective, piece.targets)
+        return program.move_sums(words, moves, piece.turned, piece.classes, objective, exact=exact)
+
+    def seconds(self, words: Tensor, objective: Objective) -> Tensor:
+        """float64 [steps]: wall time of each step for these masks, on the first samples, on one thread."""
+        batch = next(iter(self.batches))
+        piece = next(self._turned([batch.pick(slice(0, 1024))]))
+        program = self.program(batch)
+        assert isinstance(program, Population)
+        return program.seconds(words, piece.turned, objective.name if objective.named else "outputs", piece.classes)
 
     def outputs(self, words: Tensor, batch: Batch) -> Tensor:
         """float32 [P, B, …]: the network's outputs."""
-        program = self.program(batch)
-        return program.outputs(words, program.turn(_inputs(batch), batch.size, None))
+        return self.program(batch).outputs(words, self._turn(batch, None))
 
-    def takes(self, objective: str) -> bool:
-        return objective in LOSSES and self.ready
+    def takes(self, objective: Objective) -> bool:
+        return objective.named and self.ready
 
-    def takes_moves(self, objective: str) -> bool:
+    @property
+    def starts_from_parents(self) -> bool:
         """Whether neighbours of a mask are evaluated from what their flips reach: natively, where no weight is tied."""
-        return self.backend == "native" and self.takes(objective) and not self.tied
+        return self.backend == "native" and self.ready and not self.tied
 
     @property
     def tied(self) -> bool:
         """Whether a weight is used more than once: then a flip reaches several places at once."""
-        program = self.program(self.batches[0]).program
+        program = self.program(self.batches.kinds[0].example).program
         names = [layer.name for layer in program.layers]
         return len(set(names)) < len(names)
 
-    def _all(self, objective: str, keep: bool) -> Iterator[tuple[Population | NumbaPopulation, Piece]]:
-        if objective not in self._pieces:
-            size = sum(_bytes(batch) for batch in self.batches)
-            if size > KEPT_BYTES:
-                for batch in self.batches:
-                    yield from ((self.program(batch, keep), piece) for piece in self._turned(batch, objective))
-                return
-            self._pieces[objective] = [list(self._turned(batch, objective)) for batch in self.batches]
-        for batch, pieces in zip(self.batches, self._pieces[objective], strict=True):
-            yield from ((self.program(batch, keep), piece) for piece in pieces)
+    def _all(self, objective: str) -> Iterator[Piece]:
+        if self._kept is None and self.batches.held and sum(batch.bytes for batch in self.batches) <= KEPT_BYTES:
+            self._kept = list(self._turned(self.batches))
+        for piece in self._turned(self.batches) if self._kept is None else self._kept:
+            if objective in CLASS_LOSSES and piece.classes is None:
+                _classes(objective, piece.turned.samples, self._program(piece.kind, keep=False), piece.targets)
+            yield piece
 
-    def _turned(self, batch: Batch, objective: str) -> Iterator[Piece]:
+    def _turned(self, batches: Iterable[Batch]) -> Iterator[Piece]:
+        for batch in batches:
+            for chunk in batch.chunks(batch.piece):
+                dense = self.forward.dense(chunk) if self.compared else None
+                if dense is not None and self.compared == "kl_to_dense":
+                    dense = F.log_softmax(dense, dim=1)
+                turned = self._turn(chunk, dense)
+                try:
+                    classes = _classes(CLASS_LOSSES[0], chunk.size, self.program(chunk), chunk.targets)
+                except ValueError:  # it passes through when an objective asks for classes
+                    classes = None
+                yield Piece(chunk.signature, turned, chunk.targets, classes)
+
+    def _turn(self, batch: Batch, dense: Tensor | None) -> Turned:
         program = self.program(batch)
-        step = max(1, PIECE_BYTES // max(1, _bytes(batch) // batch.size) // GROUP) * GROUP
-        for chunk in batch.chunks(step):
-            dense = None
-            if objective in ("kl_to_dense", "mse_to_dense"):
-                dense = self.forward.dense(chunk)
-                dense = F.log_softmax(dense, dim=1) if objective == "kl_to_dense" else dense
-            if objective in ("cross_entropy", "error"):
-                shape = (chunk.size, *program.program.output_shape)
-                check_targets(objective, torch.empty(shape, device="meta"), chunk.targets)
-            targets = None if chunk.targets is None or dense is not None else chunk.targets.long().contiguous()
-            yield Piece(program.turn(_inputs(chunk), chunk.size, dense), targets)
+        check_indices(self._graphs[batch.signature], self.forward.state, batch.inputs())
+        return program.turn(batch.inputs(), batch.size, dense)
 
 
-def _inputs(batch: Batch) -> dict[int | str, Tensor]:
-    named: list[tuple[int | str, Any]] = [*enumerate(batch.args), *batch.kwargs.items()]
-    return {name: value for name, value in named if batch._per_sample(value)}
-
-
-def _bytes(batch: Batch) -> int:
-    return sum(tensor.nbytes for tensor in _inputs(batch).values())
-
-
-def _signature(batch: Batch) -> Signature:
-    """What a graph depends on: shapes of samples, and the values of what has no samples."""
-    named: list[tuple[int | str, Any]] = [*enumerate(batch.args), *batch.kwargs.items()]
-    return tuple((name, tuple(value.shape[1:]) if batch._per_sample(value) else repr(value)) for name, value in named)
+def _classes(objective: str, samples: int, program: Population | NumbaPopulation, targets: Tensor | None) -> Tensor:
+    """The targets as the kernels read them, which look classes up unchecked; an error where they are none."""
+    outputs = torch.empty(samples, *program.program.output_shape, device="meta")
+    check_targets(objective, outputs, targets)
+    assert targets is not None
+    return targets.long().contiguous()

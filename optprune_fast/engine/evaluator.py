@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Collection, Iterator
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from optprune_fast.engine import gradients
 from optprune_fast.engine import objective as objectives
-from optprune_fast.engine.batches import Batch, Data, collect
+from optprune_fast.engine.batches import Batch, Data
 from optprune_fast.engine.chunks import ChunkPlan, sample_bytes
 from optprune_fast.engine.compiled import CompiledForward
 from optprune_fast.engine.explain import explanation
 from optprune_fast.engine.families import distinct
 from optprune_fast.engine.forward import MaskedForward
 from optprune_fast.engine.objective import Objective, UserObjective, ordered_sum
+from optprune_fast.engine.passes import Batches
 from optprune_fast.masks.layout import MaskLayout
 from optprune_fast.masks.operators import check_keeps_budget, check_moves, swap
 from optprune_fast.masks.packed import PackedMasks
@@ -25,6 +27,20 @@ from optprune_fast.runtime.errors import EvaluationWarning, message
 
 REUSE = ("duplicates", "prefix", "delta")
 MODE_DEPENDENT = (nn.modules.dropout._DropoutNd, nn.modules.batchnorm._BatchNorm, nn.modules.instancenorm._InstanceNorm)
+
+
+class Pass(NamedTuple):
+    """Some candidates on some samples.
+
+    rows, samples:  which candidates of those asked for, and which samples of the data
+    outputs:        [p, b, …];   batch: the samples;   dense: dense outputs [b, …] if the objective wants them
+    """
+
+    rows: slice
+    samples: slice
+    outputs: Tensor
+    batch: Batch
+    dense: Tensor | None
 
 
 class Evaluator:
@@ -45,11 +61,16 @@ class Evaluator:
                 agree with a parent in their first layers start from its activations; both change no bit. "delta":
                 in a plain chain of linear layers a child adds differences to its parent's sums, so fitness depends,
                 within rounding, on who is evaluated beside it: not among the default ones
+    stream:     for data larger than memory: read them anew in every evaluation, and hold a few batches at a time. They
+                must give the same samples each time they are iterated over (a `DataLoader`, a list, memory-mapped
+                tensors); their number and shapes are checked each time, NaN once. Results are those of held data within
+                rounding, and the same bits where the network runs whole
 
     Weights are a snapshot: `refresh()` takes them anew. Fitness is the mean over samples, however they are batched.
 
     Raises `ValueError` for empty data, NaN, targets that the outputs do not have, or a model without prunable
-    weights, and `BackendError` for a backend that cannot run here.
+    weights, `TypeError` for data that cannot be read (streamed: a second time), and `BackendError` for a backend that
+    cannot run here.
 
     >>> model = nn.Linear(3, 2, bias=False)
     >>> ev = Evaluator(model, (torch.zeros(4, 3), torch.tensor([0, 1, 0, 1])), backend="torch")
@@ -59,7 +80,8 @@ class Evaluator:
 
     def __init__(self, model: nn.Module, data: Data, objective: str | UserObjective = "cross_entropy",
                  backend: str = "auto", *, layout: MaskLayout | None = None, memory: int | None = None,
-                 plan: bool = True, reuse: Collection[str] = ("duplicates", "prefix")) -> None:
+                 plan: bool = True, reuse: Collection[str] = ("duplicates", "prefix"),
+                 stream: bool = False) -> None:
         if isinstance(reuse, str) or not set(reuse) <= set(REUSE):
             raise ValueError(message("Evaluator", f"reuse is a collection of {', '.join(map(repr, REUSE))}",
                                      "reuse=() evaluates each candidate on its own", reuse=reuse))
@@ -67,14 +89,15 @@ class Evaluator:
         self.layout = MaskLayout.of(model) if layout is None else layout
         self._forward = MaskedForward(model, self.layout, backend)
         self.backend = self._resolve(backend)
-        self.batches = collect(data)
-        self.samples = sum(batch.size for batch in self.batches)
+        self.batches = Batches(data, stream)
+        self.samples = self.batches.size
         self.memory = (32 << 20 if self._forward.device.type == "cpu" else 1 << 30) if memory is None else memory
         self._say_mode(model)
         self._probe(objective)
         self._last_masks: PackedMasks | None = None  # a few, for `explain` to time
         self._compiled = CompiledForward(self._forward, self.layout, self.batches, self.backend,
-                                         self._why_not_compiled(plan))
+                                         self._why_not_compiled(plan),
+                                         self.objective.name if self.objective.needs_dense else "")
 
     def __call__(self, masks: PackedMasks, parents: PackedMasks | None = None) -> Tensor:
         """Tensor [P]: fitness of each mask.
@@ -87,25 +110,17 @@ class Evaluator:
             self._check(parents)
         if self.objective.whole is not None:
             return self._whole(masks)
-        if self._compiled.takes(self.objective.name):
+        if self._compiled.takes(self.objective):
             return self._each_once(masks, self.objective.name, parents)
         total = self._zeros(len(masks))
-        for part, rows in self._candidates(masks):
-            for outputs, batch, dense in self._passes(part):
-                total[rows] += ordered_sum(self.objective.per_sample(outputs, batch.targets, dense))
+        for rows, _, outputs, batch, dense in self._passes(masks):
+            total[rows] += ordered_sum(self.objective.per_sample(outputs, batch.targets, dense))
         return (total / self.samples).to(self.fitness_dtype)
 
     def outputs(self, masks: PackedMasks) -> Tensor:
         """Tensor [P, B, …]: outputs of the network under each mask, samples in the order of the data."""
         self._check(masks)
-        shapes = {self._dense(batch.pick(slice(0, 1))).shape[1:] for batch in self.batches}
-        if len(shapes) > 1:
-            raise ValueError(message("Evaluator.outputs", "samples give outputs of different shapes",
-                                     "evaluate batches of one shape", shapes=sorted(map(list, shapes))))
-        parts = [torch.cat([out for out, _, _ in self._passes(part)], dim=1) for part, _ in self._candidates(masks)]
-        if not parts:  # torch.vmap over no candidates cannot tell sizes, but the dense network can
-            return self._dense(self._example()).new_empty(0, self.samples, *shapes.pop())
-        return torch.cat(parts)
+        return self._outputs_and_targets(masks)[0]
 
     def metrics(self, masks: PackedMasks) -> dict[str, Tensor]:
         """{"loss": [P], …}: the objective as "loss"; with class targets also "accuracy" (a fraction) and
@@ -115,17 +130,17 @@ class Evaluator:
             return {"loss": self(masks)}
         if self._compiled.ready:
             classes = {name: self._each_once(masks, name) for name in ("error", "cross_entropy")}
-            loss = classes[self.objective.name] if self.objective.name in classes else self(masks)
+            same = self.objective.named and self.objective.name in classes
+            loss = classes[self.objective.name] if same else self(masks)
             return {"loss": loss, "accuracy": 1 - classes["error"], "cross_entropy": classes["cross_entropy"]}
         wrong, entropy = self._zeros(len(masks)), self._zeros(len(masks))
         own = self._zeros(len(masks))
         per_sample = self.objective.whole is None
-        for part, rows in self._candidates(masks):
-            for outputs, batch, dense in self._passes(part):
-                wrong[rows] += ordered_sum(objectives.error(outputs, batch.targets))
-                entropy[rows] += ordered_sum(objectives.cross_entropy(outputs, batch.targets))
-                if per_sample:
-                    own[rows] += ordered_sum(self.objective.per_sample(outputs, batch.targets, dense))
+        for rows, _, outputs, batch, dense in self._passes(masks):
+            wrong[rows] += ordered_sum(objectives.error(outputs, batch.targets))
+            entropy[rows] += ordered_sum(objectives.cross_entropy(outputs, batch.targets))
+            if per_sample:
+                own[rows] += ordered_sum(self.objective.per_sample(outputs, batch.targets, dense))
         loss = (own / self.samples).to(self.fitness_dtype) if per_sample else self(masks)
         return {"loss": loss, "accuracy": (1 - wrong / self.samples).to(self.fitness_dtype),
                 "cross_entropy": (entropy / self.samples).to(self.fitness_dtype)}
@@ -148,7 +163,7 @@ class Evaluator:
         check_moves(parent, moves)
         if keep_budget:
             check_keeps_budget(parent, moves)
-        if self._compiled.takes_moves(self.objective.name) and moves.numel():
+        if self._compiled.takes(self.objective) and self._compiled.starts_from_parents and moves.numel():
             sums = [self._compiled.move_sums(parent.words, some, self.objective.name) for some in moves.split(4096)]
             return (torch.cat(sums) / self.samples).to(self.fitness_dtype)
         parts = [self(swap(parent, some)) for some in moves.split(4096)]
@@ -199,13 +214,30 @@ class Evaluator:
         for start in range(0, len(masks), step):
             yield masks[start:start + step], slice(start, start + step)
 
-    def _passes(self, masks: PackedMasks) -> Iterator[tuple[Tensor, Batch, Tensor | None]]:
-        """(outputs [P, b, …], the batch, dense outputs [b, …] if the objective wants them), chunk by chunk."""
-        samples = self.plan(len(masks)).samples
+    def _passes(self, masks: PackedMasks) -> Iterator[Pass]:
+        """Every candidate on every sample, in one pass over the data."""
+        step, first = self.plan(len(masks)).samples, 0
         for batch in self._on_device():
-            for chunk in batch.chunks(samples):
+            for chunk in batch.chunks(step):
                 dense = self._dense(chunk) if self.objective.needs_dense else None
-                yield self._outputs(masks, chunk), chunk, dense
+                samples = slice(first, first + chunk.size)
+                for part, rows in self._candidates(masks):
+                    yield Pass(rows, samples, self._outputs(part, chunk), chunk, dense)
+                first += chunk.size
+
+    def _outputs_and_targets(self, masks: PackedMasks) -> tuple[Tensor, Tensor | None]:
+        """[P, B, …] and [B, …] of all samples."""
+        examples = [self._dense(kind.example) for kind in self.batches.kinds]
+        shapes = {example.shape[1:] for example in examples}
+        if len(shapes) > 1:
+            raise ValueError(message("Evaluator.outputs", "samples give outputs of different shapes",
+                                     "evaluate batches of one shape", shapes=sorted(map(list, shapes))))
+        joined, targets = examples[0].new_empty(len(masks), self.samples, *shapes.pop()), []
+        for rows, samples, outputs, batch, _ in self._passes(masks):
+            joined[rows, samples] = outputs
+            if rows.start == 0 and batch.targets is not None:
+                targets.append(batch.targets)
+        return joined, torch.cat(targets) if targets else None
 
     def _outputs(self, masks: PackedMasks, batch: Batch) -> Tensor:
         if self._compiled.ready:
@@ -216,16 +248,17 @@ class Evaluator:
         """Fitness by the plan, without the work that `reuse` avoids."""
         self._last_masks = masks[:4] if len(masks) else self._last_masks
         words, place = distinct(masks.words) if "duplicates" in self.reuse else (masks.words, None)
-        related = self.reuse & {"prefix", "delta"} and self._compiled.takes_moves(objective)
+        related = self.reuse & {"prefix", "delta"} and self._compiled.starts_from_parents
         sums = self._compiled.sums(words, objective) if not related else self._compiled.sums_from_parents(
             words, objective, None if parents is None else parents.words, exact="delta" not in self.reuse)
         return ((sums if place is None else sums[place]) / self.samples).to(self.fitness_dtype)
 
     def _whole(self, masks: PackedMasks) -> Tensor:
         assert self.objective.whole is not None
-        targets = [batch.targets for batch in self._on_device() if batch.targets is not None]
-        joined = torch.cat(targets) if targets else None
-        fitness = [float(self.objective.whole(self.outputs(mask)[0], joined)) for mask in masks]
+        fitness = []
+        for part, _ in self._candidates(masks):
+            outputs, targets = self._outputs_and_targets(part)
+            fitness += [float(self.objective.whole(one, targets)) for one in outputs]
         return torch.tensor(fitness, dtype=self.fitness_dtype, device=self._forward.device)
 
     def _on_device(self) -> Iterator[Batch]:
@@ -235,7 +268,7 @@ class Evaluator:
         return self._forward.dense(batch.to(self._forward.device))
 
     def _example(self) -> Batch:
-        return self.batches[0].pick(slice(0, 2)).to(self._forward.device)
+        return self.batches.kinds[0].example.pick(slice(0, 2)).to(self._forward.device)
 
     def _zeros(self, size: int) -> Tensor:
         return torch.zeros(size, dtype=torch.float64, device=self._forward.device)
@@ -255,9 +288,8 @@ class Evaluator:
         self.objective: Objective = objectives.named_or_own(objective, outputs, example.targets)
         self._has_classes = objectives.has_classes(outputs, example.targets)
         if self.objective.needs_targets:
-            for batch in self.batches:  # batches may differ in shape: sequences of other lengths, for example
-                one = self._dense(batch.pick(slice(0, 1)))
-                objectives.check_targets(self.objective.name, one, batch.targets)
+            for kind in self.batches.kinds:  # sequences of other lengths, for example
+                objectives.check_targets(self.objective.name, self._dense(kind.example), kind.extremes)
         self.fitness_dtype = torch.float64 if outputs.dtype == torch.float64 else torch.float32
         self._sample_bytes = sample_bytes(lambda: self._forward.dense(example), example.size)
         masks = PackedMasks.full(self.layout, self._forward.device)

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 def explanation(evaluator: Evaluator) -> str:
     """The steps of the plan, with the time of each; or layer by layer, with the reasons of what declined."""
     compiled = evaluator._compiled
-    if compiled.ready and isinstance(compiled.program(evaluator.batches[0]), Population):
+    if compiled.ready and isinstance(compiled.program(evaluator.batches.kinds[0].example), Population):
         declined = {choice.reasons for _, choice in evaluator._forward.record.values() if choice is not None}
         return "\n".join([f"backend  {evaluator.backend} (asked for: {evaluator._forward.backend})",
                           "way      plan: the whole network, one tile of samples after the other",
@@ -24,9 +24,9 @@ def explanation(evaluator: Evaluator) -> str:
 def _plan_table(evaluator: Evaluator) -> list[str]:
     """step, tile, weight, outputs of a row, density and measured milliseconds of the masks evaluated last."""
     compiled = evaluator._compiled
-    program = compiled.program(evaluator.batches[0]).program
+    program = compiled.program(evaluator.batches.kinds[0].example).program
     masks = evaluator._last_masks
-    spent = None if masks is None else compiled.seconds(masks.words, evaluator.objective.name)
+    spent = None if masks is None else compiled.seconds(masks.words, evaluator.objective)
     density = {} if masks is None else {name: float(bits.float().mean()) for name, bits in masks.to_dense().items()}
     rows = [("step", "kind", "tile", "weight", "positions", "density", "ms a mask")]
     for index, step in enumerate(program.steps):

@@ -30,6 +30,11 @@ class Objective:
     needs_dense: bool = False
     whole: UserObjective | None = None
 
+    @property
+    def named(self) -> bool:
+        """Whether this is ours: a function of the caller's may have the name of one."""
+        return NAMED.get(self.name) is self
+
 
 def cross_entropy(outputs: Tensor, targets: Tensor | None, dense: Tensor | None = None) -> Tensor:
     """[P, B]: minus the log-probability of the target class (dimension 2 of the outputs), averaged over positions."""

@@ -46,7 +46,7 @@ def check(model: nn.Module, data: tuple[Tensor, Tensor], *, layer_by_layer: bool
     ev = opf.Evaluator(model, data, objective, backend="torch", memory=memory)
     mask = opf.random_masks(ev.layout, (ev.layout.n + 1) // 2, [3])
     ours = ev.gradients(mask)
-    assert proof_of(ev._forward, ev.objective, ev.batches[0], ev.memory).holds == layer_by_layer
+    assert proof_of(ev._forward, ev.objective, next(iter(ev.batches)), ev.memory).holds == layer_by_layer
     same = by_autograd(model, data, mask, torch.float32, objective)
     exact = by_autograd(model, data, mask, torch.float64, objective)
     assert list(ours) == list(mask.to_dense())
@@ -155,7 +155,7 @@ def test_isolated_where_the_objective_mixes_samples() -> None:
 def test_a_use_outside_a_layer_adds_nothing() -> None:
     ev = opf.Evaluator(Net(ISOLATED["weight in a layer and outside"], a=nn.Linear(4, 3)), data_for((2, 4)))
     sums = Sums.zeros(ev.weights)
-    assert not add_layer_by_layer(Problem(ev._forward, ev.objective, ev.weights, 1 << 20), ev.batches[0], sums)
+    assert not add_layer_by_layer(Problem(ev._forward, ev.objective, ev.weights, 1 << 20), next(iter(ev.batches)), sums)
     assert not any(total.any() for total in (*sums.first.values(), *sums.second.values()))
 
 
@@ -200,4 +200,4 @@ def test_memory_is_a_small_multiple_of_the_weights() -> None:
 def test_objectives_that_compare_with_the_unpruned_network_go_layer_by_layer(mlp, objective: str) -> None:
     ev = opf.Evaluator(mlp.model, mlp.data, objective)
     ev.gradients(mlp.masks(1))
-    assert proof_of(ev._forward, ev.objective, ev.batches[0], ev.memory).holds
+    assert proof_of(ev._forward, ev.objective, next(iter(ev.batches)), ev.memory).holds

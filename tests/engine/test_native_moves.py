@@ -80,7 +80,7 @@ def same_row(layout: MaskLayout) -> Tensor:
 def assert_agrees(ev: Evaluator, parent: PackedMasks, moves: Tensor) -> Tensor:
     before = parent.words.clone()
     found, wanted = ev.moves(parent, moves), ev(swap(parent, moves))
-    if ev._compiled.program(ev.batches[0]).chain:
+    if ev._compiled.program(ev.batches.kinds[0].example).chain:
         torch.testing.assert_close(found, wanted, rtol=2e-6, atol=2e-7)
     else:
         assert torch.equal(found, wanted)
@@ -100,7 +100,7 @@ def test_moves_are_evaluations_of_the_neighbours(name: str, monkeypatch) -> None
         assert native.calls()["moves", isa] > before
         assert_agrees(ev, parent_of(ev), same_row(ev.layout))
     assert all(torch.equal(one, bits[0]) for one in bits)
-    assert ev._compiled.program(ev.batches[0]).chain == (name in CHAINS)
+    assert ev._compiled.program(ev.batches.kinds[0].example).chain == (name in CHAINS)
 
 
 @pytest.mark.parametrize("name", ["mlp", "lenet5", "transformer"])

@@ -179,7 +179,7 @@ def test_rows_that_nobody_reads_change_nothing(plain_loop) -> None:
     for name in ("mlp", "lenet5", "residual", "depthwise"):
         model, inputs = build(name), torch.randn(9, *NETS[name][1])
         ev = Evaluator(model, (inputs, None), "mse_to_dense", backend="native")
-        assert any(layer.consumers for layer in ev._compiled.program(ev.batches[0]).program.layers)
+        assert any(layer.consumers for layer in ev._compiled.program(ev.batches.kinds[0].example).program.layers)
         ev(PackedMasks.full(ev.layout))
         assert_exact(model, ev, masks_of(ev.layout, 5, share=0.02), (inputs,), plain_loop)
 

@@ -120,7 +120,7 @@ def test_flips_lead_from_the_parent_to_each_child() -> None:
     model, data = network("lenet5")
     ev = Evaluator(model, data, backend="native")
     masks = family("lenet5", ev)
-    families, alone = find_families(ev._compiled.program(ev.batches[0]).program.layers, masks.words, None)
+    families, alone = find_families(ev._compiled.program(ev.batches.kinds[0].example).program.layers, masks.words, None)
     assert alone.tolist() == [5]
     for one in families:
         for places, moves in flips(ev.layout, one, masks.words):
@@ -132,7 +132,7 @@ def test_unrelated_masks_have_no_family(P: int) -> None:
     model, data = network("mlp")
     ev = Evaluator(model, data, backend="native")
     masks = random_masks(ev.layout, ev.layout.n // 5, candidate_seeds(4, 0, P))
-    families, alone = find_families(ev._compiled.program(ev.batches[0]).program.layers, masks.words, None)
+    families, alone = find_families(ev._compiled.program(ev.batches.kinds[0].example).program.layers, masks.words, None)
     assert not families
     assert sorted(alone.tolist()) == list(range(P))
     assert ev(masks).shape == (P,)

@@ -16,6 +16,7 @@ from optprune_fast.engine.forward import MaskedForward
 from optprune_fast.engine.objective import Objective, check_targets
 from optprune_fast.engine.passes import Batches
 from optprune_fast.engine.population import Population, Turned
+from optprune_fast.engine.slices import Slices
 from optprune_fast.masks.layout import MaskLayout
 from optprune_fast.plan import CannotCapture, capture
 from optprune_fast.plan.graph import Graph
@@ -59,6 +60,7 @@ class CompiledForward:
         self.forward, self.layout, self.batches, self.backend, self.reason = forward, layout, batches, backend, reason
         self.compared = compared
         self._graphs: dict[Signature, Graph] = {}
+        self._slices = Slices()
         self.refresh()
 
     def refresh(self) -> None:
@@ -130,7 +132,9 @@ class CompiledForward:
         return total
 
     def _piece_sums(self, words: Tensor, piece: Piece, objective: str) -> Tensor:
-        return self._program(piece.kind, keep=False).sums(words, piece.turned, piece.classes, objective)
+        program = self._program(piece.kind, keep=False)
+        return self._slices.sums(lambda some: program.sums(some, piece.turned, piece.classes, objective), words,
+                                 piece.turned.samples)
 
     def _piece_move_sums(self, words: Tensor, moves: Tensor, piece: Piece, objective: str, exact: bool) -> Tensor:
         program = self._program(piece.kind, keep=True)

@@ -50,13 +50,13 @@ def calls(monkeypatch) -> dict[str, list[int]]:
     """How many candidates and how many moves each call into the engine had."""
     seen: dict[str, list[int]] = {"sums": [], "move_sums": []}
     for name, place in (("sums", 0), ("move_sums", 1)):
-        plain = getattr(CompiledForward, name)
+        plain = getattr(CompiledForward, f"_piece_{name}")
 
         def spy(self, *args, name=name, place=place, plain=plain, **more):
             seen[name].append(len(args[place]))
             return plain(self, *args, **more)
 
-        monkeypatch.setattr(CompiledForward, name, spy)
+        monkeypatch.setattr(CompiledForward, f"_piece_{name}", spy)
     return seen
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Collection, Iterator
-from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -16,31 +15,16 @@ from optprune_fast.engine.chunks import ChunkPlan, sample_bytes
 from optprune_fast.engine.compiled import CompiledForward
 from optprune_fast.engine.explain import explanation
 from optprune_fast.engine.families import distinct
-from optprune_fast.engine.forward import MaskedForward
+from optprune_fast.engine.forward import MaskedForward, say_mode
 from optprune_fast.engine.objective import Objective, UserObjective, ordered_sum
-from optprune_fast.engine.passes import Batches
+from optprune_fast.engine.passes import Batches, Pass
 from optprune_fast.masks.layout import MaskLayout
 from optprune_fast.masks.operators import check_keeps_budget, check_moves, swap
 from optprune_fast.masks.packed import PackedMasks
 from optprune_fast.ops import masked_linear
-from optprune_fast.runtime.errors import EvaluationWarning, message
+from optprune_fast.runtime.errors import message
 
 REUSE = ("duplicates", "prefix", "delta")
-MODE_DEPENDENT = (nn.modules.dropout._DropoutNd, nn.modules.batchnorm._BatchNorm, nn.modules.instancenorm._InstanceNorm)
-
-
-class Pass(NamedTuple):
-    """Some candidates on some samples.
-
-    rows, samples:  which candidates of those asked for, and which samples of the data
-    outputs:        [p, b, …];   batch: the samples;   dense: dense outputs [b, …] if the objective wants them
-    """
-
-    rows: slice
-    samples: slice
-    outputs: Tensor
-    batch: Batch
-    dense: Tensor | None
 
 
 class Evaluator:
@@ -92,7 +76,7 @@ class Evaluator:
         self.batches = Batches(data, stream)
         self.samples = self.batches.size
         self.memory = (32 << 20 if self._forward.device.type == "cpu" else 1 << 30) if memory is None else memory
-        self._say_mode(model)
+        say_mode(model)
         self._probe(objective)
         self._last_masks: PackedMasks | None = None  # a few, for `explain` to time
         self._compiled = CompiledForward(self._forward, self.layout, self.batches, self.backend,
@@ -313,10 +297,3 @@ class Evaluator:
         if masks.device != self._forward.device:
             raise ValueError(message("Evaluator", "masks must be on the model's device",
                                      f"masks.to({str(self._forward.device)!r})", masks=masks))
-
-    @staticmethod
-    def _say_mode(model: nn.Module) -> None:
-        kinds = sorted({type(m).__name__ for m in model.modules() if m.training and isinstance(m, MODE_DEPENDENT)})
-        if kinds:
-            warnings.warn(f"the model is in train mode and has {', '.join(kinds)}: it is evaluated in eval mode, and "
-                          "its mode is restored after each call", EvaluationWarning, stacklevel=3)

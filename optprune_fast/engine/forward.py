@@ -18,6 +18,8 @@ from optprune_fast.masks.packed import PackedMasks
 from optprune_fast.plan.model import eval_mode, logits
 from optprune_fast.runtime.errors import EvaluationWarning
 
+MODE_DEPENDENT = (nn.modules.dropout._DropoutNd, nn.modules.batchnorm._BatchNorm, nn.modules.instancenorm._InstanceNorm)
+
 
 class MaskedForward:
     """A snapshot of a model, callable with masks.
@@ -73,3 +75,11 @@ class MaskedForward:
         masked = {name: MaskedWeight.of(self.state[name], words[name], self.backend, name, self.record)
                   for name in words}
         return logits(functional_call(self.model, {**self.state, **masked}, batch.args, batch.kwargs))
+
+
+def say_mode(model: nn.Module) -> None:
+    """Warn where eval mode, in which a model is evaluated, is not the mode it is in and makes a difference."""
+    kinds = sorted({type(m).__name__ for m in model.modules() if m.training and isinstance(m, MODE_DEPENDENT)})
+    if kinds:
+        warnings.warn(f"the model is in train mode and has {', '.join(kinds)}: it is evaluated in eval mode, and "
+                      "its mode is restored after each call", EvaluationWarning, stacklevel=3)

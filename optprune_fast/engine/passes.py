@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from itertools import count
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -96,6 +97,20 @@ class Batches:
         raise ValueError(message("data", "a later pass gave other samples than the first, in number or in shape",
                                  "stream=True needs data that give the same in every pass; stream=False holds those "
                                  "of the first", first=self.size, later=size))
+
+
+class Pass(NamedTuple):
+    """Some candidates on some samples.
+
+    rows, samples:  which candidates of those asked for, and which samples of the data
+    outputs:        [p, b, …];   batch: the samples;   dense: dense outputs [b, …] if the objective wants them
+    """
+
+    rows: slice
+    samples: slice
+    outputs: Tensor
+    batch: Batch
+    dense: Tensor | None
 
 
 def _key(batch: Batch) -> Hashable:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.nn.functional as F
@@ -13,15 +13,18 @@ from torch import Tensor
 from optprune_fast.engine.batches import Batch, Signature
 from optprune_fast.engine.families import find_families, flips
 from optprune_fast.engine.forward import MaskedForward
+from optprune_fast.engine.mixed import Mixed
 from optprune_fast.engine.objective import Objective, check_targets
 from optprune_fast.engine.passes import Batches
-from optprune_fast.engine.population import Population, Turned
+from optprune_fast.engine.population import Population
+from optprune_fast.engine.runner import Runner
 from optprune_fast.engine.slices import Slices
 from optprune_fast.masks.layout import MaskLayout
 from optprune_fast.plan import CannotCapture, capture
 from optprune_fast.plan.graph import Graph
 from optprune_fast.plan.indices import check_indices
-from optprune_fast.plan.rules import CannotLower
+from optprune_fast.plan.refusal import CannotLower, refusal
+from optprune_fast.plan.segments import split
 
 if TYPE_CHECKING:
     from optprune_fast.engine.numba_population import NumbaPopulation
@@ -36,13 +39,13 @@ class Piece:
     """Some samples of a batch, the same for every objective.
 
     kind:     whose program runs them
-    turned:   inputs, and what the dense network gives where the evaluator's objective compares with it
+    turned:   inputs as their runner has them, and the dense outputs where the evaluator's objective compares with them
     targets:  as given
     classes:  int64 [B, …]: the targets where they are classes that the outputs have, else None
     """
 
     kind: Signature
-    turned: Turned
+    turned: Any
     targets: Tensor | None
     classes: Tensor | None
 
@@ -53,19 +56,20 @@ class CompiledForward:
     backend:  "native" or "numba": whose engine runs them
     reason:   why none runs, or "" if all do so far
     compared: the objective if it compares with the dense network, else ""
+    memory:   bytes that values between parts of a network may take, where torch runs some of its parts
     """
 
     def __init__(self, forward: MaskedForward, layout: MaskLayout, batches: Batches, backend: str, reason: str,
-                 compared: str) -> None:
+                 compared: str, memory: int) -> None:
         self.forward, self.layout, self.batches, self.backend, self.reason = forward, layout, batches, backend, reason
-        self.compared = compared
+        self.compared, self.memory = compared, memory
         self._graphs: dict[Signature, Graph] = {}
         self._slices = Slices()
         self.refresh()
 
     def refresh(self) -> None:
         """Forget what was made from the weights; graphs stay, a model's structure does not change."""
-        self._programs: dict[tuple[Signature, bool], Population | NumbaPopulation] = {}
+        self._programs: dict[tuple[Signature, bool], Runner] = {}
         self._kept: list[Piece] | None = None
 
     @property
@@ -79,7 +83,7 @@ class CompiledForward:
                 self.reason = str(refused)
         return not self.reason
 
-    def program(self, batch: Batch, keep: bool = False) -> Population | NumbaPopulation:
+    def program(self, batch: Batch, keep: bool = False) -> Runner:
         """The program of a batch's shape; with `keep`, one whose tile holds every value, as native moves need it."""
         kind = batch.signature
         if kind not in self._graphs:
@@ -89,18 +93,25 @@ class CompiledForward:
             self._graphs[kind] = capture(self.forward.model, example.args, example.kwargs, self.layout)
         return self._program(kind, keep)
 
-    def _program(self, kind: Signature, keep: bool) -> Population | NumbaPopulation:
+    def _program(self, kind: Signature, keep: bool) -> Runner:
         if (kind, keep) not in self._programs:
             most = max((k.largest for k in self.batches.kinds if k.example.signature == kind), default=1)
-            self._programs[kind, keep] = self._population(self._graphs[kind], most, keep)
+            self._programs[kind, keep] = self._runner(self._graphs[kind], most, keep)
         return self._programs[kind, keep]
 
-    def _population(self, graph: Graph, samples: int, keep: bool) -> Population | NumbaPopulation:
+    def _runner(self, graph: Graph, samples: int, keep: bool) -> Runner:
+        if any(refusal(graph, self.layout, node) for node in graph.nodes):
+            return Mixed(graph, split(graph, self.layout), self.forward.state, self.memory,
+                         lambda part, last: self._population(part, samples, loss=last))
+        return self._population(graph, samples, keep=keep)
+
+    def _population(self, graph: Graph, samples: int, *, keep: bool = False,
+                    loss: bool = True) -> Population | NumbaPopulation:
         if self.backend == "numba":
             from optprune_fast.engine.numba_population import NumbaPopulation  # it imports Numba
 
-            return NumbaPopulation(graph, self.layout, self.forward.state, samples)
-        return Population(graph, self.layout, self.forward.state, samples, keep=keep)
+            return NumbaPopulation(graph, self.layout, self.forward.state, samples, loss=loss)
+        return Population(graph, self.layout, self.forward.state, samples, keep=keep, loss=loss)
 
     def sums(self, words: Tensor, objective: str) -> Tensor:
         """float64 [P]: the objective summed over all samples. words: int64 [P, W]."""
@@ -159,13 +170,19 @@ class CompiledForward:
     @property
     def starts_from_parents(self) -> bool:
         """Whether neighbours of a mask are evaluated from what their flips reach: natively, where no weight is tied."""
-        return self.backend == "native" and self.ready and not self.tied
+        return self.backend == "native" and self.ready and not self.mixed and not self.tied
+
+    @property
+    def mixed(self) -> bool:
+        """Whether torch runs a part of the network."""
+        return any(isinstance(self.program(kind.example), Mixed) for kind in self.batches.kinds)
 
     @property
     def tied(self) -> bool:
         """Whether a weight is used more than once: then a flip reaches several places at once."""
-        program = self.program(self.batches.kinds[0].example).program
-        names = [layer.name for layer in program.layers]
+        program = self.program(self.batches.kinds[0].example)
+        assert isinstance(program, Population)
+        names = [layer.name for layer in program.program.layers]
         return len(set(names)) < len(names)
 
     def _all(self, objective: str) -> Iterator[Piece]:
@@ -189,15 +206,15 @@ class CompiledForward:
                     classes = None
                 yield Piece(chunk.signature, turned, chunk.targets, classes)
 
-    def _turn(self, batch: Batch, dense: Tensor | None) -> Turned:
+    def _turn(self, batch: Batch, dense: Tensor | None) -> Any:
         program = self.program(batch)
         check_indices(self._graphs[batch.signature], self.forward.state, batch.inputs())
         return program.turn(batch.inputs(), batch.size, dense)
 
 
-def _classes(objective: str, samples: int, program: Population | NumbaPopulation, targets: Tensor | None) -> Tensor:
+def _classes(objective: str, samples: int, program: Runner, targets: Tensor | None) -> Tensor:
     """The targets as the kernels read them, which look classes up unchecked; an error where they are none."""
-    outputs = torch.empty(samples, *program.program.output_shape, device="meta")
+    outputs = torch.empty(samples, *program.output_shape, device="meta")
     check_targets(objective, outputs, targets)
     assert targets is not None
     return targets.long().contiguous()

@@ -81,7 +81,7 @@ class Evaluator:
         self._last_masks: PackedMasks | None = None  # a few, for `explain` to time
         self._compiled = CompiledForward(self._forward, self.layout, self.batches, self.backend,
                                          self._why_not_compiled(plan),
-                                         self.objective.name if self.objective.needs_dense else "")
+                                         self.objective.name if self.objective.needs_dense else "", self.memory)
 
     def __call__(self, masks: PackedMasks, parents: PackedMasks | None = None) -> Tensor:
         """Tensor [P]: fitness of each mask.

@@ -4,31 +4,36 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from optprune_fast.engine.mixed import Mixed
 from optprune_fast.engine.population import Population
+from optprune_fast.masks.packed import PackedMasks
 
 if TYPE_CHECKING:
     from optprune_fast.engine.evaluator import Evaluator
 
 
 def explanation(evaluator: Evaluator) -> str:
-    """The steps of the plan, with the time of each; or layer by layer, with the reasons of what declined."""
+    """The steps of the plan, with the time of each; or its parts; or layer by layer, with what declined and why."""
     compiled = evaluator._compiled
-    if compiled.ready and isinstance(compiled.program(evaluator.batches.kinds[0].example), Population):
-        declined = {choice.reasons for _, choice in evaluator._forward.record.values() if choice is not None}
-        return "\n".join([f"backend  {evaluator.backend} (asked for: {evaluator._forward.backend})",
-                          "way      plan: the whole network, one tile of samples after the other",
-                          *(f"not      {reasons}" for reasons in sorted(declined) if reasons), *_plan_table(evaluator)])
-    return _layer_table(evaluator)
+    runner = compiled.program(evaluator.batches.kinds[0].example) if compiled.ready else None
+    if not isinstance(runner, (Population, Mixed)):
+        return _layer_table(evaluator)
+    declined = {choice.reasons for _, choice in evaluator._forward.record.values() if choice is not None}
+    if isinstance(runner, Mixed):
+        way, table = _parts_said(runner), _parts_table(evaluator, runner)
+    else:
+        way, table = "the whole network, one tile of samples after the other", _plan_table(evaluator, runner)
+    return "\n".join([f"backend  {evaluator.backend} (asked for: {evaluator._forward.backend})",
+                      f"way      plan: {way}",
+                      *(f"not      {reasons}" for reasons in sorted(declined) if reasons), *table])
 
 
-def _plan_table(evaluator: Evaluator) -> list[str]:
+def _plan_table(evaluator: Evaluator, runner: Population) -> list[str]:
     """step, tile, weight, outputs of a row, density and measured milliseconds of the masks evaluated last."""
-    compiled = evaluator._compiled
-    program = compiled.program(evaluator.batches.kinds[0].example).program
-    masks = evaluator._last_masks
-    spent = None if masks is None else compiled.seconds(masks.words, evaluator.objective)
-    density = {} if masks is None else {name: float(bits.float().mean()) for name, bits in masks.to_dense().items()}
-    rows = [("step", "kind", "tile", "weight", "positions", "density", "ms a mask")]
+    program, masks = runner.program, evaluator._last_masks
+    spent = None if masks is None else evaluator._compiled.seconds(masks.words, evaluator.objective)
+    density = _density(masks)
+    rows: list[tuple[str, ...]] = [("step", "kind", "tile", "weight", "positions", "density", "ms a mask")]
     for index, step in enumerate(program.steps):
         layer = program.layers[step.layer] if step.layer >= 0 else None
         kind = step.op + ("" if step.activation[0] == "none" else f" + {step.activation[0]}")
@@ -38,7 +43,38 @@ def _plan_table(evaluator: Evaluator) -> list[str]:
                      "" if layer is None else str(layer.positions),
                      "" if layer is None or kept is None else f"{kept:.3f}",
                      "" if spent is None or masks is None else f"{1e3 * float(spent[index]) / len(masks):.3f}"))
-    widths = [max(len(row[i]) for row in rows) for i in range(7)]
+    return _aligned(rows)
+
+
+def _parts_said(runner: Mixed) -> str:
+    native = sum(part.native for part in runner.parts)
+    return f"{native} native part{'s' * (native > 1)}, and {len(runner.parts) - native} in torch"
+
+
+def _parts_table(evaluator: Evaluator, runner: Mixed) -> list[str]:
+    """part by part: where it runs, for how many candidates at once, and each operation; layers with their density."""
+    engine, density = evaluator.backend, _density(evaluator._last_masks)
+    said = {"shared": "once for all", "together": "many at once", "each": "one by one"}
+    rows: list[tuple[str, ...]] = [("part", "runs in", "candidates", "operations", "weight", "density")]
+    for index, part in enumerate(runner.parts):
+        start = (str(index), engine if part.native else "torch", said[part.stage])
+        for node in part.graph.nodes:
+            if node.op not in ("input", "constant") and node.output in runner.graph.shapes:
+                weight = node.tensors.get("weight", "")
+                kept = density.get(weight)
+                rows.append((*start, node.attributes["name"] if node.op == "torch" else node.op, weight,
+                             "" if kept is None else f"{kept:.3f}"))
+                start = ("", "", "")
+    return _aligned(rows)
+
+
+def _density(masks: PackedMasks | None) -> dict[str, float]:
+    """Of the masks evaluated last: the share of each layer that they keep."""
+    return {} if masks is None else {name: float(bits.float().mean()) for name, bits in masks.to_dense().items()}
+
+
+def _aligned(rows: list[tuple[str, ...]]) -> list[str]:
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     return ["  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip() for row in rows]
 
 

@@ -26,11 +26,17 @@ class NumbaPopulation:
     """One network, as tables for tiles of `width` registers; results are those of `Population`, bit for bit.
 
     samples:  how many will usually be evaluated: few samples need narrower tiles
+    loss:     False where nobody asks for more than the outputs
     """
 
-    def __init__(self, graph: Graph, layout: MaskLayout, state: Mapping[str, Tensor], samples: int) -> None:
-        self.program = lower(graph, layout, state, WIDTHS[samples > SUM_GROUP])
+    def __init__(self, graph: Graph, layout: MaskLayout, state: Mapping[str, Tensor], samples: int, *,
+                 loss: bool = True) -> None:
+        self.program = lower(graph, layout, state, WIDTHS[samples > SUM_GROUP], loss=loss)
         self._encoded = encode(self.program)
+
+    @property
+    def output_shape(self) -> tuple[int, ...]:
+        return self.program.output_shape
 
     def turn(self, args: Mapping[int | str, Tensor], samples: int, dense: Tensor | None) -> Turned:
         """Inputs of `samples` samples, [B, …] each, as tiles."""

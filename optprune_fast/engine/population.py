@@ -40,17 +40,24 @@ class Population:
     """One network, compiled for tiles of `width` registers.
 
     samples:  how many will usually be evaluated: few samples need narrower tiles
+    keep:     a tile holds every value, as moves need it
+    loss:     False where nobody asks for more than the outputs
     """
 
     def __init__(self, graph: Graph, layout: MaskLayout, state: Mapping[str, Tensor], samples: int, *,
-                 keep: bool = False) -> None:
+                 keep: bool = False, loss: bool = True) -> None:
         self.isa = native.isa()
         self.lanes = native.module().population_lanes(self.isa)
         width = max(1, min(MOST_WIDTH, -(-samples // self.lanes)))
         self.layout = layout
         self.chain = is_chain(graph)
-        self.program = lower(graph, layout, state, width, reuse=not keep, fuse=not (keep and self.chain))
+        self.program = lower(graph, layout, state, width, reuse=not keep, fuse=not (keep and self.chain),
+                             loss=loss)
         self._plan, self._alive = build(native.module(), self.program)
+
+    @property
+    def output_shape(self) -> tuple[int, ...]:
+        return self.program.output_shape
 
     def turn(self, args: Mapping[int | str, Tensor], samples: int, dense: Tensor | None) -> Turned:
         """Inputs of `samples` samples, [B, …] each, as tiles."""
@@ -127,7 +134,8 @@ def input_parts(program: Program, args: Mapping[int | str, Tensor], samples: int
             x = args[use.index].to(torch.float32)
             x = (F.pad(x, (pad_x, pad_x, pad_y, pad_y)) if use.padding != (0, 0) else x).reshape(samples, size)
         parts[use.placed.buffer.space].append(x)
-    narrow, wide = (torch.cat(some, dim=1).contiguous() if some else None for some in parts.values())
+    narrow, wide = (None if not some else some[0].contiguous() if len(some) == 1 else torch.cat(some, dim=1)
+                    for some in parts.values())
     return narrow, wide
 
 

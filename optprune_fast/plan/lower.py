@@ -23,6 +23,7 @@ from optprune_fast.plan.consumers import readers
 from optprune_fast.plan.graph import Graph, Node
 from optprune_fast.plan.placed import Buffer, Placed, Space, contiguous, in_order, order_of, picture
 from optprune_fast.plan.program import InputUse, LayerUse, Program, Step
+from optprune_fast.plan.refusal import CannotLower, refusal
 
 POSITIONAL = {"conv2d", "max_pool", "avg_pool", "matmul", "embedding"}
 MOST_CHAINED = 16  # layers that csrc/kernels/moves/chain.h has room for
@@ -31,16 +32,17 @@ ACTIVATING = {"linear", "add", "sub", "mul", "scale", "max_pool", "avg_pool", "m
 
 
 def lower(graph: Graph, layout: MaskLayout, state: Mapping[str, Tensor], width: int, *, reuse: bool = True,
-          fuse: bool = True) -> Program:
+          fuse: bool = True, loss: bool = True) -> Program:
     """The program of a graph with these weights.
 
     width:  registers of samples in a wide tile, 1 to 8
     reuse:  values that are never alive together share memory
     fuse:   layers apply the activation that follows them
+    loss:   there is room for the dense outputs, which some losses need; without it the program is for its outputs only
 
-    Raises `rules.CannotLower` where a node has no native step.
+    Raises `CannotLower` where a node has no native step.
     """
-    lowering = Lowering(graph, layout, state, width, fuse)
+    lowering = Lowering(graph, layout, state, width, fuse, loss)
     lowering.run()
     lowering.finish(reuse)
     return lowering.program
@@ -68,6 +70,7 @@ class Lowering:
     state: Mapping[str, Tensor]
     width: int
     fuse: bool
+    loss: bool
 
     def __post_init__(self) -> None:
         self.program = Program(self.width)
@@ -100,12 +103,12 @@ class Lowering:
             self.narrow = index <= self.last_narrow
             if node.output in self.done:
                 continue
-            rule = rules.RULES.get(node.op)
-            if rule is None:
-                raise rules.CannotLower(f"{node.attributes.get('name', node.op)} has no native step")
-            rule(self, node)
+            reason = refusal(self.graph, self.layout, node)
+            if reason:
+                raise CannotLower(reason)
+            rules.RULES[node.op](self, node)
         self.narrow = False
-        self._loss()
+        self._end()
 
     # ---- what rules use
 
@@ -198,7 +201,7 @@ class Lowering:
 
     # ---- the end
 
-    def _loss(self) -> None:
+    def _end(self) -> None:
         out = self.source(self.graph.output)
         shape = out.shape
         rows = (shape[0] if shape else 1, torch.Size(shape[1:]).numel())
@@ -206,11 +209,13 @@ class Lowering:
         if flat is None:
             flat = self.copy(out).reshape(rows)
         assert flat is not None
-        wanted = Buffer("wide_input", rows[0] * rows[1])
-        self.program.buffers.append(wanted)
-        self.add(Step("loss", False, flat, flat, contiguous(wanted, rows), name="loss"))
-        self.program.inputs.append(InputUse("dense", contiguous(wanted, rows)))
         self.program.output_shape = shape
+        dense: Placed | None = None
+        if self.loss:
+            dense = contiguous(Buffer("wide_input", rows[0] * rows[1]), rows)
+            self.program.buffers.append(dense.buffer)
+            self.program.inputs.append(InputUse("dense", dense))
+        self.add(Step("loss", False, flat, flat, dense, name="loss"))
 
     def finish(self, reuse: bool) -> None:
         """Decide where in its space each buffer starts."""

@@ -27,14 +27,17 @@ def run(graph: Graph, state: State, args: tuple[Any, ...], kwargs: Mapping[str, 
 
 
 def values(graph: Graph, state: State, args: tuple[Any, ...], kwargs: Mapping[str, Any],
-           masks: State | None = None) -> dict[int, Tensor]:
-    """Value id -> [B, …], of constants […]."""
+           masks: State | None = None, constants: Mapping[int, Tensor] | None = None) -> dict[int, Tensor]:
+    """Value id -> [B, …], of constants […].
+
+    constants:  `graph.constants(state)`, where the caller has them already
+    """
     kept = {name: state[name] * mask for name, mask in (masks or {}).items()}
     effective, dtype = {**state, **kept}, float_dtype(state)
     given: dict[int | str, Any] = dict(enumerate(args))
     given.update(kwargs.items())
-    out: dict[int, Tensor] = dict(graph.constants(state))
-    constants = set(out)
+    constants = graph.constants(state) if constants is None else constants
+    out: dict[int, Tensor] = dict(constants)
     batch = 1
     with torch.no_grad():
         for node in graph.nodes:

@@ -17,10 +17,6 @@ if TYPE_CHECKING:
     from optprune_fast.plan.lower import Lowering
 
 
-class CannotLower(Exception):
-    """Why the native engine does not run a graph."""
-
-
 def input_(low: Lowering, node: Node) -> None:
     low.add_input(node.output, node.attributes["index"])
 
@@ -209,8 +205,6 @@ def layer_norm(low: Lowering, node: Node) -> None:
 
 def matmul(low: Lowering, node: Node) -> None:
     a, b = (low.source(value) for value in node.inputs)
-    if "constant" in (a.buffer.space, b.buffer.space):
-        raise CannotLower("a product with a constant matrix has no native step")
     shape = low.graph.shapes[node.output]
     dims = len(shape)
     # Columns outermost where a linear layer reads them as its features.
@@ -229,9 +223,6 @@ def _feeds_linear(low: Lowering, value: int) -> bool:
 
 
 def embedding(low: Lowering, node: Node) -> None:
-    name = node.tensors["weight"]
-    if any(name == layer.name for layer in low.layout):
-        raise CannotLower(f"an embedding whose weight is pruned ({name}) has no native step")
     x = low.source(node.inputs[0])
     table = low.state[node.tensors["weight"]].float().contiguous()
     out = low.allocate((table.shape[1], *x.shape))

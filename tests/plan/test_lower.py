@@ -16,7 +16,7 @@ from optprune_fast.plan.graph import Graph
 from optprune_fast.plan.lower import is_chain, lower
 from optprune_fast.plan.model import state_of
 from optprune_fast.plan.program import Program
-from optprune_fast.plan.rules import CannotLower
+from optprune_fast.plan.refusal import CannotLower
 from optprune_fast.plan.spread import spreads
 
 

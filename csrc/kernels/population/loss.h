@@ -102,14 +102,19 @@ void from_dense(Loss loss, const Classes<N> &classes, const Classes<N> &wanted, 
     for (int n = 0; n < N; ++n) total[n] = Vec::add(total[n], sum[n]);
 }
 
+// Registers of samples become rows of numbers, L by L.
 inline void write_outputs(const Tile &tile, const Step &step, const float *logits, std::int64_t column,
                           std::int64_t first, std::int64_t samples) {
-    const std::int64_t C = step.a.shape[0], positions = step.a.shape[1];
+    const std::int64_t C = step.a.shape[0], positions = step.a.shape[1], *stride = step.a.stride;
+    const bool one_run = positions == 1 || stride[0] == positions * stride[1];
+    const std::int64_t runs = one_run ? 1 : C, length = one_run ? C * positions : positions;
+    const std::int64_t apart = (positions == 1 ? stride[0] : stride[1]) * L;
     float *out = tile.call.outputs + (tile.candidate * tile.call.B + first) * C * positions;
-    for (std::int64_t c = 0; c < C; ++c) {
-        for (std::int64_t q = 0; q < positions; ++q) {
-            const float *from = logits + (c * step.a.stride[0] + q * step.a.stride[1] + column * step.a.stride[2]) * L;
-            for (std::int64_t i = 0; i < samples; ++i) out[(i * C + c) * positions + q] = from[i];
+    for (std::int64_t run = 0; run < runs; ++run) {
+        const float *from = logits + (run * stride[0] + column * stride[2]) * L;
+        for (std::int64_t k = 0; k < length; k += L) {
+            const std::int64_t n = length - k < L ? length - k : L;
+            turn(from + k * apart, apart, n, samples, out + run * length + k, C * positions, n);
         }
     }
 }

@@ -36,12 +36,14 @@ class Plan {
         : sizes_{nullptr, nullptr, 0, 0, width, narrow_size, wide_size, narrow_input, wide_input} {}
 
     void add_layer(Address weight, std::int64_t rows, std::int64_t columns, std::int64_t first_word, Address offset,
-                   const std::vector<std::pair<std::int64_t, std::int64_t>> &consumers, std::int64_t registers) {
+                   const std::vector<std::pair<std::int64_t, std::int64_t>> &consumers, std::int64_t registers,
+                   double dense_from) {
         std::vector<Consumer> readers;
         for (const auto &[layer, taken] : consumers) readers.push_back({layer, taken});
         consumers_.push_back(std::move(readers));  // a moved vector keeps its memory
         layers_.push_back({at<const float>(weight), rows, columns, first_word, at<const std::int64_t>(offset),
-                           consumers_.back().data(), static_cast<std::int64_t>(consumers.size()), registers});
+                           consumers_.back().data(), static_cast<std::int64_t>(consumers.size()), registers,
+                           dense_from});
     }
 
     void add_step(std::int64_t op, bool narrow, std::int64_t layer, std::int64_t activation,

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import torch
+from torch import Tensor
+
 from optprune_fast.engine.mixed import Mixed
-from optprune_fast.engine.population import Population
+from optprune_fast.engine.population import Population, dense_from
 from optprune_fast.masks.packed import PackedMasks
+from optprune_fast.plan.program import LayerUse, Step
 
 if TYPE_CHECKING:
     from optprune_fast.engine.evaluator import Evaluator
@@ -29,19 +33,20 @@ def explanation(evaluator: Evaluator) -> str:
 
 
 def _plan_table(evaluator: Evaluator, runner: Population) -> list[str]:
-    """step, tile, weight, outputs of a row, density and measured milliseconds of the masks evaluated last."""
+    """step, tile, weight, outputs of a row, density, way and measured milliseconds of the masks evaluated last."""
     program, masks = runner.program, evaluator._last_masks
     spent = None if masks is None else evaluator._compiled.seconds(masks.words, evaluator.objective)
     density = _density(masks)
-    rows: list[tuple[str, ...]] = [("step", "kind", "tile", "weight", "positions", "density", "ms a mask")]
+    rows: list[tuple[str, ...]] = [("step", "kind", "tile", "weight", "positions", "density", "way", "ms a mask")]
     for index, step in enumerate(program.steps):
         layer = program.layers[step.layer] if step.layer >= 0 else None
         kind = step.op + ("" if step.activation[0] == "none" else f" + {step.activation[0]}")
-        kept = 1.0 if layer is None or layer.first_word < 0 else density.get(layer.name)
+        kept = None if layer is None else torch.ones(1) if layer.first_word < 0 else density.get(layer.name)
         rows.append((step.name, kind, "narrow" if step.narrow else "wide",
                      "" if layer is None else "×".join(map(str, layer.weight.shape)),
                      "" if layer is None else str(layer.positions),
-                     "" if layer is None or kept is None else f"{kept:.3f}",
+                     "" if kept is None else f"{float(kept.mean()):.3f}",
+                     "" if kept is None or layer is None else _way(step, layer, kept),
                      "" if spent is None or masks is None else f"{1e3 * float(spent[index]) / len(masks):.3f}"))
     return _aligned(rows)
 
@@ -63,19 +68,25 @@ def _parts_table(evaluator: Evaluator, runner: Mixed) -> list[str]:
                 weight = node.tensors.get("weight", "")
                 kept = density.get(weight)
                 rows.append((*start, node.attributes["name"] if node.op == "torch" else node.op, weight,
-                             "" if kept is None else f"{kept:.3f}"))
+                             "" if kept is None else f"{float(kept.mean()):.3f}"))
                 start = ("", "", "")
     return _aligned(rows)
 
 
-def _density(masks: PackedMasks | None) -> dict[str, float]:
-    """Of the masks evaluated last: the share of each layer that they keep."""
-    return {} if masks is None else {name: float(bits.float().mean()) for name, bits in masks.to_dense().items()}
+def _density(masks: PackedMasks | None) -> dict[str, Tensor]:
+    """Of the masks evaluated last: the share of each layer that they keep, [P]."""
+    return {} if masks is None else {n: bits.float().flatten(1).mean(1) for n, bits in masks.to_dense().items()}
 
 
 def _aligned(rows: list[tuple[str, ...]]) -> list[str]:
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     return ["  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip() for row in rows]
+
+
+def _way(step: Step, layer: LayerUse, kept: Tensor) -> str:
+    """dense: dropped weights are multiplied as zeros; skip: they are not; both: it depends on the mask."""
+    dense = kept >= dense_from(step, layer)
+    return "dense" if dense.all() else "both" if dense.any() else "skip"
 
 
 def _layer_table(evaluator: Evaluator) -> str:

@@ -2,7 +2,7 @@
 #ifndef OPTPRUNE_KERNELS_POPULATION_CONV2D_H
 #define OPTPRUNE_KERNELS_POPULATION_CONV2D_H
 
-#include "kernels/population/elementwise.h"
+#include "kernels/population/conv2d_dense.h"
 
 namespace optprune::population {
 namespace {
@@ -92,6 +92,7 @@ inline void pool_pairs(const float *strip, std::int64_t columns, float *to) {
 inline void conv2d(const Tile &tile, const Step &step) {
     const Layer &layer = tile.call.program.layers[step.layer];
     const Rows &rows = tile.scratch.rows[step.layer];
+    if (rows.is_dense) return conv2d_dense(tile, step);
     const std::int64_t *n = step.numbers;
     const std::int64_t group_rows = layer.rows / n[2], out_h = n[3], out_w = n[4];
     const bool pools = n[6] != 0, adds = n[7] != 0;

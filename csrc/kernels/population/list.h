@@ -102,8 +102,9 @@ inline void list_layer(const Layer &layer, const std::uint64_t *words, Rows &row
         const std::int64_t r = rows.live[live];
         for (std::int64_t w = 0; w < W; ++w) bits += __builtin_popcountll(word_of(r, w));
     }
-    // From about three kept weights in five on, multiplying zeros costs less than reading offsets. Moves want lists.
-    rows.is_dense = !all && layer.registers > 0 && bits * 5 >= rows.live_count * layer.columns * 3;
+    // Moves want lists.
+    const double most = static_cast<double>(rows.live_count * layer.columns);
+    rows.is_dense = !all && static_cast<double>(bits) >= layer.dense_from * most;
     if (rows.is_dense) return copy_rows(layer, words, rows);
     const std::int64_t panel = panel_words(layer, bits, rows.live_count * layer.columns);
     rows.panels = (W + panel - 1) / panel;

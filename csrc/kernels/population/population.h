@@ -7,7 +7,7 @@
 // register of samples, whose pictures fit into the caches; linear layers on a *wide* tile of `width` registers, so that
 // one weight serves many samples. A program runs its narrow steps `width` times, then its wide ones once.
 //
-// Weights under clear bits are skipped; a linear layer that keeps most weights multiplies zeros in their place, which
+// Weights under clear bits are skipped; a layer that keeps most weights multiplies zeros in their place, which
 // changes no sum. Each output is one accumulator that starts with the bias and
 // takes the kept products in ascending order, so neither the instruction set nor the number of threads changes a bit.
 #ifndef OPTPRUNE_KERNELS_POPULATION_H
@@ -83,6 +83,7 @@ struct Layer {
     const Consumer *consumers;
     std::int64_t consumer_count;
     std::int64_t registers;      // of samples and positions that one weight of a linear layer serves; 0: a convolution
+    double dense_from;           // share of kept weights from which dropped ones are multiplied too; above 1: never
 
     std::int64_t words() const { return (columns + 63) / 64; }
 };
@@ -93,6 +94,7 @@ struct Kept {
     float weight;
 };
 
+constexpr int dense_strip = 16;  // outputs of a channel that a dense convolution takes together
 constexpr int kept_slack = 8;  // entries past the last one that listing may overwrite
 
 // The kept weights of one layer under one mask.
@@ -130,6 +132,7 @@ struct Scratch {
     std::int64_t narrow_step;  // floats from one narrow tile of a wide one to the next; 0: they use the same memory
     float *packed;         // the columns of one linear tile, side by side
     float *strip;          // rows of a convolution before they are pooled
+    float *partial;        // sums of a dense convolution between two panels of columns: [channels, dense_strip]
     Rows *rows;            // of each layer
 };
 

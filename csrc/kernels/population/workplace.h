@@ -37,8 +37,15 @@ class Workplace {
         }
         packed_ = make_buffer<float>(columns * 8 * lanes);
         strip_ = make_buffer<float>(outputs * lanes);
-        for (std::int64_t l = 0; l < program.layer_count; ++l) add_rows(program.layers[l]);
-        scratch = {narrow_.get(), wide_.get(), narrow_step, packed_.get(), strip_.get(), rows_.data()};
+        std::int64_t channels = 0;
+        for (std::int64_t l = 0; l < program.layer_count; ++l) {
+            const Layer &layer = program.layers[l];
+            add_rows(layer);
+            if (layer.registers == 0) channels = std::max(channels, layer.rows);
+        }
+        partial_ = make_buffer<float>(channels * dense_strip * lanes);
+        scratch = {narrow_.get(), wide_.get(), narrow_step, packed_.get(), strip_.get(), partial_.get(),
+                   rows_.data()};
     }
 
   private:
@@ -47,12 +54,12 @@ class Workplace {
         start_.push_back(make_buffer<std::int64_t>(layer.rows * layer.words() + 1));
         kept_.push_back(make_buffer<Kept>(layer.rows * layer.columns + kept_slack));
         used_.push_back(make_buffer<std::uint64_t>(layer.words()));
-        dense_.push_back(make_buffer<float>(layer.registers > 0 ? layer.rows * layer.columns : 1));
+        dense_.push_back(make_buffer<float>(layer.dense_from <= 1 ? layer.rows * layer.columns : 1));
         rows_.push_back({live_.back().get(), 0, 1, start_.back().get(), kept_.back().get(), dense_.back().get(), false,
                          used_.back().get()});
     }
 
-    Buffer<float> narrow_, wide_, packed_, strip_;
+    Buffer<float> narrow_, wide_, packed_, strip_, partial_;
     std::vector<Buffer<std::int32_t>> live_;
     std::vector<Buffer<std::int64_t>> start_;
     std::vector<Buffer<Kept>> kept_;

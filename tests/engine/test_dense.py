@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import pytest
 import torch
@@ -12,9 +12,14 @@ from torch import Tensor, nn
 
 from optprune_fast.engine import population
 from optprune_fast.engine.evaluator import Evaluator
+from optprune_fast.engine.population import Population
+from optprune_fast.masks.layout import MaskLayout
 from optprune_fast.masks.operators import candidate_seeds, random_masks, swap
 from optprune_fast.masks.packed import PackedMasks
 from optprune_fast.models import LeNet5, ResNet20
+from optprune_fast.plan import capture
+from optprune_fast.plan.graph import Graph
+from optprune_fast.plan.model import state_of
 from optprune_fast.runtime import native
 
 pytestmark = pytest.mark.skipif(native.missing("population") is not None, reason="no compiled module")
@@ -66,60 +71,62 @@ NETS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
 }
 
 
-def evaluator(model: nn.Module, inputs: Tensor, dense_from: float, patch: pytest.MonkeyPatch) -> Evaluator:
-    patch.setitem(population.DENSE_FROM, "conv2d", dense_from)
-    ev = Evaluator(model.eval(), (inputs, None), "mse_to_dense", backend="native")
-    ev.outputs(PackedMasks.full(ev.layout))  # the plan is made now
-    return ev
+def graph_of(model: nn.Module, inputs: Tensor) -> Graph:
+    return capture(model.eval(), (torch.randn(3, *inputs.shape[1:]),), {}, MaskLayout.of(model))
 
 
-def endless(ev: Evaluator, masks: PackedMasks, inputs: Tensor) -> Tensor:
-    """Outputs for inputs too large for torch's own check of the plan: a dropped weight times infinity is no number."""
-    program = ev._compiled.program(ev.batches[0])
-    return program.outputs(masks.words, program.turn({0: inputs}, len(inputs), None))
+def outputs(model: nn.Module, graph: Graph, inputs: Tensor, masks: list[PackedMasks], thresholds: tuple[float, ...],
+            patch: pytest.MonkeyPatch) -> Iterator[list[Tensor]]:
+    """Of each threshold: outputs [P, B, …] for each of the masks.
+
+    A dropped weight times infinity is no number, one that is skipped adds nothing: so infinite inputs show the way.
+    """
+    for threshold in thresholds:
+        patch.setitem(population.DENSE_FROM, "conv2d", threshold)
+        engine = Population(graph, MaskLayout.of(model), state_of(model), len(inputs))
+        yield [engine.outputs(some.words, engine.turn({0: inputs}, len(inputs), None)) for some in masks]
 
 
 @pytest.mark.parametrize("name", NETS)
 def test_no_bit_shows_which_way_a_convolution_went(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     torch.manual_seed(5)
     model, inputs = NETS[name][0](), torch.randn(19, *NETS[name][1])
+    layout, graph = MaskLayout.of(model), graph_of(model, inputs)
+    masks = [random_masks(layout, math.ceil(share * layout.n), candidate_seeds(7, 0, 3)) for share in (0.05, 0.6, 1.0)]
+    nothing = random_masks(layout, 0, [0])
     for isa in native.isas():
         monkeypatch.setenv("OPTPRUNE_ISA", isa)
-        ways = [evaluator(model, inputs, dense_from, monkeypatch) for dense_from in (ALWAYS, NEVER)]
-        for share in (0.05, 0.6, 1.0):
-            layout = ways[0].layout
-            masks = random_masks(layout, math.ceil(share * layout.n), candidate_seeds(7, 0, 3))
-            dense, skipped = (way.outputs(masks) for way in ways)
+        for dense, skipped in zip(*outputs(model, graph, inputs, masks, (ALWAYS, NEVER), monkeypatch), strict=True):
             assert dense.count_nonzero() > 0
             assert torch.equal(dense, skipped)
-        nothing = random_masks(ways[0].layout, 0, [0])
-        multiplied, skipped = (endless(way, nothing, torch.full_like(inputs, math.inf)) for way in ways)
-        assert not skipped.isnan().any()
+        endless = torch.full_like(inputs, math.inf)
+        (multiplied,), (skipped,) = outputs(model, graph, endless, [nothing], (ALWAYS, NEVER), monkeypatch)
         assert multiplied.isnan().any()
+        assert not skipped.isnan().any()
 
 
 def test_a_share_of_just_the_threshold_is_dense(monkeypatch: pytest.MonkeyPatch) -> None:
-    ev = evaluator(Net(plain, 2, 4, 3), torch.randn(9, 2, 5, 5), 0.5, monkeypatch)
+    model, inputs = Net(plain, 2, 4, 3), torch.ones(9, 2, 5, 5)
     bits = torch.zeros(2, 4, 2, 3, 3, dtype=torch.bool)
     bits[:, :, 1] = True
     bits[1, 3, 1, 2, 2] = False
-    masks = PackedMasks.from_dense(ev.layout, {"conv.weight": bits})
-    inputs = torch.ones(9, 2, 5, 5)
     inputs[:, 0] = math.inf
-    dense, skipped = endless(ev, masks, inputs)
+    masks = PackedMasks.from_dense(MaskLayout.of(model), {"conv.weight": bits})
+    [[(dense, skipped)]] = outputs(model, graph_of(model, inputs), inputs, [masks], (0.5,), monkeypatch)
     assert dense.isnan().all()
     assert skipped.isfinite().all()
-    assert ev.outputs(masks[0]).isfinite().all()
 
 
 def test_depthwise_convolutions_are_never_dense(monkeypatch: pytest.MonkeyPatch) -> None:
-    ev = evaluator(Net(plain, 4, 4, 3, groups=4), torch.randn(9, 4, 5, 5), ALWAYS, monkeypatch)
-    nothing = random_masks(ev.layout, 0, [0])
-    assert endless(ev, nothing, torch.full((9, 4, 5, 5), math.inf)).isfinite().all()
+    model, inputs = Net(plain, 4, 4, 3, groups=4), torch.full((9, 4, 5, 5), math.inf)
+    nothing = random_masks(MaskLayout.of(model), 0, [0])
+    [[out]] = outputs(model, graph_of(model, inputs), inputs, [nothing], (ALWAYS,), monkeypatch)
+    assert out.isfinite().all()
 
 
 def test_explain_says_which_way_a_layer_went(monkeypatch: pytest.MonkeyPatch) -> None:
-    ev = evaluator(Net(plain, 2, 4, 3), torch.randn(9, 2, 5, 5), 0.5, monkeypatch)
+    monkeypatch.setitem(population.DENSE_FROM, "conv2d", 0.5)
+    ev = Evaluator(Net(plain, 2, 4, 3), (torch.randn(9, 2, 5, 5), None), "mse_to_dense", backend="native")
     for kept, way in (((72, 36), "dense"), ((36, 35), "both"), ((35, 0), "skip")):
         masks = PackedMasks.cat([random_masks(ev.layout, k, [k]) for k in kept])
         ev(masks)
@@ -128,10 +135,12 @@ def test_explain_says_which_way_a_layer_went(monkeypatch: pytest.MonkeyPatch) ->
 
 
 @pytest.mark.parametrize("make", [lambda: LeNet5(2, 28), lambda: ResNet20(2, 10, width=2)], ids=["lenet5", "resnet20"])
-def test_moves_of_a_dense_mask_are_the_moved_masks(make: Callable[[], nn.Module], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_moves_of_a_dense_mask_are_the_moved_masks(make: Callable[[], nn.Module],
+                                                   monkeypatch: pytest.MonkeyPatch) -> None:
     torch.manual_seed(5)
     monkeypatch.setitem(population.DENSE_FROM, "conv2d", ALWAYS)
-    ev = Evaluator(make().eval(), (torch.randn(9, 2, 28, 28), torch.randint(10, (9,))), backend="native")
+    ev = Evaluator(make().eval(), (torch.randn(9, 2, 28, 28), torch.randint(10, (9,))), backend="native",
+                   reuse=())
     mask = random_masks(ev.layout, round(0.9 * ev.layout.n), [3])
     moves = torch.stack([torch.randperm(ev.layout.n)[:4] for _ in range(6)])
     found = ev.moves(mask, moves)

@@ -102,16 +102,9 @@ def measured_bandwidth(seconds: float = 0.5) -> float:
     >>> measured_bandwidth(seconds=0.01) > 0
     True
     """
-    import numba
     import numpy
 
-    @numba.njit(fastmath=True)
-    def read(x: Any, times: int) -> Any:
-        total = x[0]
-        for _ in range(times):
-            for value in x:
-                total += value
-        return total
+    from optprune_fast.bench.numba_read import read  # it imports Numba
 
     times, best = 100, 0.0
     x = numpy.ones(CACHED_BYTES // 4, numpy.float32)

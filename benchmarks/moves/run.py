@@ -1,4 +1,5 @@
-"""Exact swaps a second, and the same neighbours evaluated as a population: JSON, and a Markdown table.
+"""Exact swaps a second, the same neighbours as a population, and plain torch from cached activations, where it can:
+JSON, and a Markdown table.
 
     python -m benchmarks.moves.run [--networks mlp lenet5] [--backends native numba] [--quick]
 
@@ -18,6 +19,7 @@ from typing import Any
 from torch import Tensor
 
 import optprune_fast as opf
+from benchmarks.moves import incremental
 from benchmarks.moves.task import NETWORKS, check, fresh_swaps, parent_of, problem
 from benchmarks.results import ASIDE, write
 from optprune_fast.bench import markdown
@@ -37,16 +39,21 @@ def seconds(work: Callable[[], object]) -> float:
 
 def measure(name: str, backend: str, samples: int, moves: int, threads: int, rounds: int,
             small: bool) -> list[dict[str, Any]]:
-    """Two rows, "moves" and "population"; the same swaps for both, made into masks within the population's time."""
+    """A row each for moves, the neighbours as a population of strangers, and plain torch where `incremental` can; the
+    same swaps for all, made into masks within the population's time."""
     task = problem(name, samples, small)
     parent = parent_of(task)
     with on_threads(threads):
         evaluator = opf.Evaluator(task.model, (task.inputs, task.targets), backend=backend)
         first = seconds(lambda: evaluator.moves(parent, fresh_swaps(parent, 1, 0)))
-        error = check(task, evaluator, parent, fresh_swaps(parent, min(CHECKED, moves), 1))
+        strangers = opf.Evaluator(task.model, (task.inputs, task.targets), backend=backend, reuse=())
         ways: dict[str, Callable[[Tensor], Tensor]] = {
             "moves": lambda swaps: evaluator.moves(parent, swaps),
-            "population": lambda swaps: evaluator(swap(parent, swaps))}
+            "population": lambda swaps: strangers(swap(parent, swaps))}
+        if incremental.declines(task) is None:
+            ways["torch, cached"] = incremental.prepare(task, parent)
+        few = fresh_swaps(parent, min(CHECKED, moves), 1)
+        errors = {way: check(task, run(few), parent, few, strangers) for way, run in ways.items()}
         taken: dict[str, list[float]] = {way: [] for way in ways}
         for number in range(rounds + 1):
             swaps = fresh_swaps(parent, moves, 2 + number)
@@ -56,11 +63,12 @@ def measure(name: str, backend: str, samples: int, moves: int, threads: int, rou
     population = statistics.median(taken["population"][1:])
     for way, (_, *times) in taken.items():  # the first round warms up
         median = statistics.median(times)
-        rows.append({"network": name, "backend": evaluator.backend, "way": way, "N": samples, "M": moves,
-                     "threads": threads, "sparsity": 1 - int(parent.count()[0]) / parent.layout.n, "calls": len(times),
+        rows.append({"network": name, "backend": "torch" if way == "torch, cached" else evaluator.backend, "way": way,
+                     "N": samples, "M": moves, "threads": threads, "calls": len(times),
+                     "sparsity": 1 - int(parent.count()[0]) / parent.layout.n,
                      "median_s": median, "lowest_s": min(times), "highest_s": max(times),
                      "swaps_per_s": moves / median, "first_call_s": first if way == "moves" else None,
-                     "ratio": population / median, "error": error})
+                     "ratio": population / median, "error": errors[way]})
     return rows
 
 

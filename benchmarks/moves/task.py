@@ -60,11 +60,10 @@ def fresh_swaps(parent: opf.PackedMasks, moves: int, number: int) -> Tensor:
     return torch.stack([drop, add], dim=1)
 
 
-def check(task: Problem, evaluator: opf.Evaluator, parent: opf.PackedMasks, swaps: Tensor) -> float:
-    """Raise `RivalError` unless moves are what the neighbours give, and a few what float64 gives; the largest error."""
+def check(task: Problem, fitness: Tensor, parent: opf.PackedMasks, swaps: Tensor, strangers: opf.Evaluator) -> float:
+    """Raise `RivalError` unless losses are the neighbours', and a few those of float64; the largest error."""
     masks = swap(parent, swaps)
-    fitness = evaluator.moves(parent, swaps)
     oracle = Oracle(task, Masks(masks), candidates=5)
     error = oracle.check("moves", fitness)
-    agree("moves", fitness, "the neighbours as a population", evaluator(masks), oracle.limit)
+    agree("moves", fitness, "the neighbours as a population", strangers(masks), oracle.limit)
     return error

@@ -98,13 +98,13 @@ void run_plan(const std::string &isa, std::int64_t threads, const Plan &plan, Ad
 
 void run_moves(const std::string &isa, std::int64_t threads, const Plan &plan, Address narrow_input, Address wide_input,
                Address targets, Address words, Address parent_sums, Address first_weight, Address indices,
-               std::int64_t M, std::int64_t F, Address sums, std::int64_t B, std::int64_t loss, bool chain) {
+               std::int64_t M, std::int64_t F, Address sums, std::int64_t B, std::int64_t loss, std::int64_t chained) {
     const Program program = plan.program();
     const Call parent{program, at<const float>(narrow_input), at<const float>(wide_input),
                       at<const std::int64_t>(targets), at<const std::uint64_t>(words), at<double>(parent_sums),
                       nullptr, 1, B, 0, static_cast<Loss>(loss), nullptr};
     const optprune::moves::Request request{parent, plan.spreads(), at<const std::int64_t>(first_weight),
-                                           at<const std::int64_t>(indices), M, F, at<double>(sums), chain};
+                                           at<const std::int64_t>(indices), M, F, at<double>(sums), chained};
     const optprune::Isa wanted = isa_named(isa);
     const py::gil_scoped_release released;
     optprune::moves::run(wanted, threads, request);

@@ -126,7 +126,7 @@ class CompiledForward:
         population = self.program(self.batches.kinds[0].example)
         assert isinstance(population, Population)
         families, alone = find_families(population.program.layers, words, parents,
-                                        delta=population.chain and not exact)
+                                        delta=population.chained == len(population.program.layers) and not exact)
         total = torch.zeros(len(words), dtype=torch.float64)
         for piece in self._all(objective):  # the outer loop, so that streamed data are read once
             total[alone] += self._piece_sums(words[alone], piece, objective)

@@ -41,7 +41,7 @@ def log_sum(logits: Any, step: Any, classes: Any, lines: Any) -> Any:
     for c in range(classes):
         x = logits[c * step:c * step + n]
         for i in range(n):
-            total[i] += own.exponential(x[i] - top[i])
+            total[i] = own.add_exponential(total[i], x[i] - top[i])
     for i in range(n):
         total[i] = top[i] + own.logarithm(total[i])
 

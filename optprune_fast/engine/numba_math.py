@@ -16,6 +16,8 @@ INFINITY = _f(np.inf)
 EXP_LEAST, EXP_MOST, WHOLE = _f(-87.3), _f(88.3), _f(12582912 + 127)
 LOG2_E, LN2_HIGH, LN2_LOW = _f(1.44269504), _f(0.693359375), _f(-2.12194440e-4)
 E2, E3, E4, E5, E6 = map(_f, (0.5, 0.16666573, 0.041666456, 0.0083637768, 0.0013934545))
+P1, P2, P3, P4, P5, P6 = map(_f, (0.69314718, 0.24022648, 0.055503324, 0.0096184369, 0.0013398875, 0.00015353362))
+POWER_LEAST = _f(-126)
 ROOT_TWO, HALF_ROOT = _f(1.41421356), _f(0.70710678)
 TEN, FLOOR = _f(10), _f(-80)
 G0, G1, G2, G3, G4, G5, G6, G7, G8 = map(_f, (
@@ -57,6 +59,16 @@ def exponential(x: Any) -> Any:
     r = fma(n, -LN2_LOW, fma(n, -LN2_HIGH, x))
     rest = fma(fma(fma(fma(E6, r, E5), r, E4), r, E3), r, E2)
     return (ONE + fma(r * r, rest, r)) * float_of(bits_of(counted) << 23)
+
+
+@called
+def add_exponential(total: Any, x: Any) -> Any:
+    """total + e^x for x <= 0 and a total that gets to one or more."""
+    t = largest(POWER_LEAST, x * LOG2_E)
+    counted = t + WHOLE
+    r = t - (counted - WHOLE)
+    power = fma(fma(fma(fma(fma(fma(P6, r, P5), r, P4), r, P3), r, P2), r, P1), r, ONE)
+    return fma(power, float_of(bits_of(counted) << 23), total)
 
 
 @called

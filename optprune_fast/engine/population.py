@@ -14,7 +14,7 @@ from torch import Tensor
 
 from optprune_fast.masks.layout import MaskLayout
 from optprune_fast.plan.graph import Graph
-from optprune_fast.plan.lower import is_chain, lower
+from optprune_fast.plan.lower import chained, lower
 from optprune_fast.plan.placed import Placed
 from optprune_fast.plan.program import ACTIVATIONS, OPS, SPACES, LayerUse, Program, Step
 from optprune_fast.plan.spread import spreads
@@ -55,9 +55,8 @@ class Population:
         self.lanes = native.module().population_lanes(self.isa)
         width = max(1, min(MOST_WIDTH, -(-samples // self.lanes)))
         self.layout = layout
-        self.chain = is_chain(graph)
-        self.program = lower(graph, layout, state, width, reuse=not keep, fuse=not (keep and self.chain),
-                             loss=loss)
+        self.chained = chained(graph)
+        self.program = lower(graph, layout, state, width, reuse=not keep, apart=self.chained if keep else 0, loss=loss)
         self._plan, self._alive = build(native.module(), self.program)
 
     @property
@@ -96,11 +95,11 @@ class Population:
         parent, sums = torch.zeros(1, groups, dtype=torch.float64), torch.zeros(len(moves), groups, dtype=torch.float64)
         first = {layer.name: layer.first_weight for layer in self.layout}
         starts = torch.tensor([first.get(layer.name, -1) for layer in self.program.layers])
-        moves = moves.contiguous()
+        moves, layers = moves.contiguous(), len(self.program.layers)
         native.module().moves(
             self.isa, thread_count(), self._plan, _address(turned.narrow), _address(turned.wide), _address(targets),
             words.data_ptr(), parent.data_ptr(), starts.data_ptr(), moves.data_ptr(), *moves.shape, sums.data_ptr(),
-            turned.samples, LOSSES[objective], self.chain and not exact)
+            turned.samples, LOSSES[objective], layers if exact else layers - self.chained)
         return sums.cumsum(1)[:, -1]
 
     def outputs(self, words: Tensor, turned: Turned) -> Tensor:

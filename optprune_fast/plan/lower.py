@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from itertools import pairwise
 
 import torch
 from torch import Tensor
@@ -32,33 +31,39 @@ ACTIVATING = {"linear", "add", "sub", "mul", "scale", "max_pool", "avg_pool", "m
 
 
 def lower(graph: Graph, layout: MaskLayout, state: Mapping[str, Tensor], width: int, *, reuse: bool = True,
-          fuse: bool = True, loss: bool = True) -> Program:
+          apart: int = 0, loss: bool = True) -> Program:
     """The program of a graph with these weights.
 
     width:  registers of samples in a wide tile, 1 to 8
     reuse:  values that are never alive together share memory
-    fuse:   layers apply the activation that follows them
+    apart:  so many last layers leave the activation that follows to a step of its own; all others apply it
     loss:   there is room for the dense outputs, which some losses need; without it the program is for its outputs only
 
     Raises `CannotLower` where a node has no native step.
     """
-    lowering = Lowering(graph, layout, state, width, fuse, loss)
+    lowering = Lowering(graph, layout, state, width, apart, loss)
     lowering.run()
     lowering.finish(reuse)
     return lowering.program
 
 
-def is_chain(graph: Graph) -> bool:
-    """Whether the graph is linear layers over features, one after another, with activations between them."""
-    value = None
-    for node in graph.nodes:
-        known = node.op == "input" if value is None else node.op in ("linear", "activation") and node.inputs == (value,)
-        if not known or len(graph.shapes[node.output]) != 1:
-            return False
-        value = node.output
-    kinds = [node.op for node in graph.nodes[1:]]
-    return (value == graph.output and kinds[:1] == ["linear"] and kinds.count("linear") <= MOST_CHAINED
-            and ("activation", "activation") not in pairwise(kinds))
+def chained(graph: Graph) -> int:
+    """How many linear layers over features, one after another with activations between them, end the graph.
+
+    Nought for a single layer behind something else: a move in it reruns as little, and bit for bit.
+    """
+    layers, value, later = 0, graph.output, ""
+    for node in reversed(graph.nodes):
+        if node.output != value or len(graph.shapes[value]) != 1 or layers == MOST_CHAINED:
+            break
+        if node.op == "input":
+            return layers
+        fits = node.op in ("linear", "activation") and len(node.inputs) == 1 and len(graph.shapes[node.inputs[0]]) == 1
+        if not fits or node.op == later == "activation":
+            break
+        layers += node.op == "linear"
+        value, later = node.inputs[0], node.op
+    return layers if layers > 1 else 0
 
 
 @dataclass
@@ -69,7 +74,7 @@ class Lowering:
     layout: MaskLayout
     state: Mapping[str, Tensor]
     width: int
-    fuse: bool
+    apart: int
     loss: bool
 
     def __post_init__(self) -> None:
@@ -164,7 +169,7 @@ class Lowering:
         user = self.only_user(node.output)
         if user is None or user.op != "activation" or user.output in self.done or not self._same_side(user):
             return ("none", ()), node.output
-        if not self.fuse:
+        if node.output in self.layer_index and self.layer_index[node.output][0] >= len(self.layer_index) - self.apart:
             return ("none", ()), node.output
         if node.op not in ACTIVATING and not (node.op == "conv2d" and user.attributes["kind"] == "relu"):
             return ("none", ()), node.output

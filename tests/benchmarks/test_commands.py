@@ -56,7 +56,7 @@ def test_files_say_what_was_measured_where(measured):
     assert all(set(row) == ROW for row in rows)
     assert {row["density"] for row in rows} == {1.0, 0.1}
     assert len({row["best_torch"] for row in rows if row["density"] == 1.0}) == 1
-    assert {row["way"] for row in documents["moves"]["rows"]} == {"moves", "population"}
+    assert {row["way"] for row in documents["moves"]["rows"]} == {"moves", "population", "torch, cached"}
 
 
 def test_the_report_fills_its_sections_and_nothing_else(measured, tmp_path):
@@ -93,24 +93,12 @@ def test_moves_that_are_wrong_are_not_timed():
     small = task.problem("mlp", 10, small=True)
     parent = task.parent_of(small)
 
-    class Wrong:
-        """Forgets the second flip of each move."""
-
-        def __init__(self, evaluator):
-            self.evaluator = evaluator
-
-        def __call__(self, masks):
-            return self.evaluator(masks)
-
-        def moves(self, parent, swaps):
-            return self.evaluator.moves(parent, swaps[:, :1])
-
     from optprune_fast import Evaluator
     honest = Evaluator(small.model, (small.inputs, small.targets), backend="torch")
     swaps = task.fresh_swaps(parent, 6, 0)
-    assert task.check(small, honest, parent, swaps) < 1e-5
-    with pytest.raises(RivalError, match="does not give the loss of these masks"):
-        task.check(small, Wrong(honest), parent, swaps)
+    assert task.check(small, honest.moves(parent, swaps), parent, swaps, honest) < 1e-5
+    with pytest.raises(RivalError, match="does not give the loss of these masks"):  # each move's second flip forgotten
+        task.check(small, honest.moves(parent, swaps[:, :1]), parent, swaps, honest)
 
 
 def test_swaps_keep_the_budget_and_are_fresh():

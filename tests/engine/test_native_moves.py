@@ -37,14 +37,14 @@ CHAINS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
     "mlp": (lambda: MLP([70, 33, 20, 5]), (70,)),
     "gelu": (lambda: nn.Sequential(nn.Linear(9, 8), nn.GELU(), nn.Linear(8, 6), nn.Linear(6, 4), nn.Sigmoid()), (9,)),
     "one layer": (lambda: nn.Sequential(nn.Linear(9, 4)), (9,)),
+    "lenet5": (LeNet5, (1, 28, 28)),
+    "seventeen layers": (lambda: nn.Sequential(*(nn.Linear(6, 6) for _ in range(17))), (6,)),
 }
 OTHERS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
-    "lenet5": (LeNet5, (1, 28, 28)),
     "resnet20": (lambda: ResNet20(3, 4, width=2), (3, 9, 8)),
     "depthwise": (lambda: DepthwiseNet(2, 4, width=3), (2, 9, 8)),
     "transformer": (lambda: TinyTransformer(1, 8, 5, patch=4, width=8, heads=2, layers=1), (1, 8, 8)),
     "branches": (Branches, (2, 7, 7)),
-    "seventeen layers": (lambda: nn.Sequential(*(nn.Linear(6, 6) for _ in range(17))), (6,)),
     "softmax": (lambda: nn.Sequential(nn.Linear(9, 4), nn.ReLU(), nn.Linear(4, 3), nn.LogSoftmax(1)), (9,)),
 }
 NETS = CHAINS | OTHERS
@@ -80,7 +80,7 @@ def same_row(layout: MaskLayout) -> Tensor:
 def assert_agrees(ev: Evaluator, parent: PackedMasks, moves: Tensor) -> Tensor:
     before = parent.words.clone()
     found, wanted = ev.moves(parent, moves), ev(swap(parent, moves))
-    if ev._compiled.program(ev.batches.kinds[0].example).chain:
+    if ev._compiled.program(ev.batches.kinds[0].example).chained:
         torch.testing.assert_close(found, wanted, rtol=2e-6, atol=2e-7)
     else:
         assert torch.equal(found, wanted)
@@ -100,7 +100,7 @@ def test_moves_are_evaluations_of_the_neighbours(name: str, monkeypatch) -> None
         assert native.calls()["moves", isa] > before
         assert_agrees(ev, parent_of(ev), same_row(ev.layout))
     assert all(torch.equal(one, bits[0]) for one in bits)
-    assert ev._compiled.program(ev.batches.kinds[0].example).chain == (name in CHAINS)
+    assert (ev._compiled.program(ev.batches.kinds[0].example).chained > 0) == (name in CHAINS)
 
 
 @pytest.mark.parametrize("name", ["mlp", "lenet5", "transformer"])

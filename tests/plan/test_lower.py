@@ -13,7 +13,7 @@ from optprune_fast.masks.layout import MaskLayout
 from optprune_fast.models import MLP, DepthwiseNet, LeNet5
 from optprune_fast.plan import capture
 from optprune_fast.plan.graph import Graph
-from optprune_fast.plan.lower import is_chain, lower
+from optprune_fast.plan.lower import chained, lower
 from optprune_fast.plan.model import state_of
 from optprune_fast.plan.program import Program
 from optprune_fast.plan.refusal import CannotLower
@@ -76,12 +76,14 @@ def test_readers_of_rows() -> None:
 
 
 def test_chains() -> None:
-    assert is_chain(graph_of(MLP([6, 5, 4]), 6))
-    assert is_chain(graph_of(nn.Sequential(*(nn.Linear(4, 4) for _ in range(16))), 4))
-    assert not is_chain(graph_of(nn.Sequential(*(nn.Linear(4, 4) for _ in range(17))), 4))  # more than the kernel holds
-    assert not is_chain(graph_of(nn.Sequential(nn.Linear(4, 4), nn.Softmax(1)), 4))
-    assert not is_chain(graph_of(Net(lambda m, x: m["a"](x) + x, a=nn.Linear(4, 4)), 4))
-    assert not is_chain(graph_of(MLP([6, 5]), 2, 3))  # a view comes first
+    assert chained(graph_of(MLP([6, 5, 4]), 6)) == 2
+    assert chained(graph_of(nn.Linear(4, 4), 4)) == 1
+    assert chained(graph_of(nn.Sequential(*(nn.Linear(4, 4) for _ in range(17))), 4)) == 16  # what the kernel holds
+    assert chained(graph_of(nn.Sequential(nn.Linear(4, 4), nn.Softmax(1)), 4)) == 0
+    assert chained(graph_of(Net(lambda m, x: m["a"](x) + x, a=nn.Linear(4, 4)), 4)) == 0
+    assert chained(graph_of(nn.Sequential(nn.Linear(4, 4), nn.ReLU(), nn.Tanh(), nn.Linear(4, 4)), 4)) == 0
+    assert chained(graph_of(LeNet5(), 1, 28, 28)) == 3
+    assert chained(graph_of(DepthwiseNet(2, 4, width=3), 2, 9, 8)) == 0  # one layer behind the others
 
 
 def test_changes_spread_unit_by_unit_where_they_can() -> None:

@@ -48,6 +48,24 @@ void exponentials(Vec (&x)[N]) {
     }
 }
 
+// sum += e^x for x <= 0 and sums that get to one or more, as those of a softmax: 2^t of a rounded t = x / ln 2 loses
+// |x| half ulps, and |x| e^x is no more than 1/e. Below 2^-126 nothing gets smaller.
+template <int N>
+void add_exponentials(Vec (&sum)[N], Vec (&x)[N]) {
+    static const float q[] = {0.69314718f, 0.24022648f, 0.055503324f, 0.0096184369f, 0.0013398875f, 0.00015353362f};
+    const Vec whole = Vec::spread(12582912.0f + 127.0f);
+    Vec counted[N], power[N];
+    for (int i = 0; i < N; ++i) x[i] = Vec::max(Vec::spread(-126.0f), Vec::mul(x[i], Vec::spread(1.44269504f)));
+    for (int i = 0; i < N; ++i) counted[i] = Vec::add(x[i], whole);
+    for (int i = 0; i < N; ++i) x[i] = Vec::sub(x[i], Vec::sub(counted[i], whole));
+    for (int i = 0; i < N; ++i) power[i] = Vec::fma(x[i], Vec::spread(q[5]), Vec::spread(q[4]));
+    for (int k = 3; k >= 0; --k) {
+        for (int i = 0; i < N; ++i) power[i] = Vec::fma(power[i], x[i], Vec::spread(q[k]));
+    }
+    for (int i = 0; i < N; ++i) power[i] = Vec::fma(power[i], x[i], Vec::spread(1.0f));
+    for (int i = 0; i < N; ++i) sum[i] = Vec::fma(power[i], Vec::power_of_two(counted[i]), sum[i]);
+}
+
 inline Vec exponential(Vec x) {
     Vec one[1] = {x};
     exponentials(one);

@@ -177,8 +177,7 @@ inline void recompute_rows(Pass &pass, std::int64_t index, const Flipped *flip, 
         if (reached > 0) run_step(pass.tile, step);
         for (std::int64_t i = reached; i < count; ++i) {
             std::int64_t start[2] = {flip[i - reached].start[0], flip[i - reached].start[1]};
-            rows = {pass.work.live + i, 1, 1, start, const_cast<Kept *>(pass.call.pool), nullptr,
-                    false, nullptr, flip[i - reached].row};
+            rows = single_row(pass.work.live + i, start, pass.call.pool);
             run_step(pass.tile, step);
         }
         rows = parent;
@@ -230,13 +229,14 @@ void run_tile(const Call &call, std::int64_t index, const Work &work) {
     population::run_tile(parent, 0, index, work.scratch);
     population::Call moved = parent;
     moved.sums = call.sums;
-    if (call.chain) return run_chain(call, index, work, moved);
+    if (call.chained < parent.program.layer_count) run_chained(call, index, work, moved);
     const std::int64_t tile = parent.program.width * L, steps = parent.program.step_count;
     Pass pass{call, work, {moved, work.scratch, nullptr, wide_input(parent, index), 0, index * tile, 0}, 0, 0};
     for (std::int64_t m = 0; m < call.M; ++m) {
+        if (call.moves[m].chained) continue;
         pass.tile.candidate = m;
         pass.undone = pass.saved_floats = 0;
-        run_move(pass, call.flipped + call.move_start[m], call.flipped + call.move_start[m + 1]);
+        run_move(pass, call.flipped + call.moves[m].flipped, call.flipped + call.moves[m + 1].flipped);
         if (!any(pass, steps - 1)) copy_sums(call, m, index * tile, tile);
         put_back(pass);
     }

@@ -1,9 +1,11 @@
-// Moves of a plain chain of linear layers: what spreads is the difference that a flip makes, so a changed unit costs its
-// kept weights in the next layer and no more, and the parent's tile is never written.
+// Moves in a chain of linear layers that ends in the loss, a whole program or its last layers: what spreads is the
+// difference that a flip makes, so a changed unit costs its kept weights in the next layer and no more. Where most units
+// of a layer have changed, the layers behind it are computed anew from values. The parent's tile is never written.
 //
-//   flip ─▶ ± w x ─▶ difference of the unit ─▶ w · difference, for every row that reads it ─▶ … ─▶ loss
+//   flip ─▶ ± w x ─▶ difference of the unit ─▶ w · difference, for every row that reads it ─▶ …
+//                 └▶ value of the unit ─▶ whole layers ─▶ loss
 //
-// Every difference starts from the parent's own pass over this tile, so nothing drifts from move to move.
+// All starts from the parent's own pass over this tile, so nothing drifts from move to move.
 #ifndef OPTPRUNE_KERNELS_MOVES_CHAIN_H
 #define OPTPRUNE_KERNELS_MOVES_CHAIN_H
 
@@ -25,42 +27,65 @@ inline void copy_sums(const Call &call, std::int64_t m, std::int64_t first_sampl
     memcpy(call.sums + m * groups + from, call.parent.sums + from, static_cast<size_t>(to - from) * sizeof(double));
 }
 
+// A layer of which only one row is computed, by a list of its own.
+inline Rows single_row(std::int32_t *row, std::int64_t *start, const Kept *pool) {
+    return {row, 1, 1, start, const_cast<Kept *>(pool), nullptr, false, false, nullptr, *row};
+}
+
 // One linear layer in the memory of this tile; entries lie R registers apart.
 struct ChainLayer {
     const float *x, *sums, *out;  // inputs, sums before and after the activation
-    const Step *activation;       // nullptr: none
+    Step step;                    // the layer and its activation in one
     std::int64_t rows;
+    float *moved;                 // what moves make of its outputs: differences or values
     bool is_floor;                // the activation is none or ReLU: the larger of `floor` and the sum
     float floor;
-
-    Vec activated(Vec v) const {
-        return activation == nullptr ? v : activate(v, activation->activation, activation->parameters);
-    }
 };
 
 template <int R>
 struct Chain {
     static constexpr std::int64_t step = R * L;
-    static constexpr int most_layers = 16;
 
     const Call &call;
     const Work &work;
     Tile tile;
-    ChainLayer layers[most_layers];
+    ChainLayer layers[most_chained];
+
+    ChainLayer &at_layer(std::int64_t layer) { return layers[layer - call.chained]; }
+    bool is_last(std::int64_t layer) const { return layer + 1 == call.parent.program.layer_count; }
 
     void find_layers() {
         const Program &program = call.parent.program;
+        float *moved = work.saved;
         for (std::int64_t i = 0; program.steps[i].op != Op::loss; ++i) {
             const Step &linear = program.steps[i];
+            if (linear.layer < call.chained) continue;
             const float *sums = at(tile, linear.out);
-            ChainLayer &own = layers[linear.layer];
-            own = {at(tile, linear.a), sums, sums, nullptr, program.layers[linear.layer].rows,
-                   true, -__builtin_inff()};
-            if (program.steps[i + 1].op != Op::activation) continue;
+            const std::int64_t rows = program.layers[linear.layer].rows;
+            ChainLayer &own = at_layer(linear.layer);
+            own = {at(tile, linear.a), sums, sums, linear, rows, is_last(linear.layer) ? work.logits : moved, true,
+                   -__builtin_inff()};
+            moved += rows * step;
+            const Step &next = program.steps[i + 1];
+            if (next.op != Op::activation) continue;
+            own.step.activation = next.activation;
+            own.step.parameters[0] = next.parameters[0], own.step.parameters[1] = next.parameters[1];
+            own.out = at(tile, next.out);
+            if (next.activation == Activation::relu) own.floor = 0.0f;
+            else own.is_floor = next.activation == Activation::none;
             ++i;
-            own.activation = &program.steps[i], own.out = at(tile, program.steps[i].out);
-            own.is_floor = own.activation->activation == Activation::relu;
-            own.floor = 0.0f;
+        }
+    }
+
+    // One register after the other: the terms are few, and nothing has to wait in registers that there are not.
+    template <int Terms, class F>
+    static void each_register(const float *sums, const Kept *term, const float *const (&from)[2], F write) {
+        Vec weight[Terms + 1];
+        for (int t = 0; t < Terms; ++t) weight[t] = Vec::spread(term[t].weight);
+        for (int j = 0; j < R; ++j) {
+            Vec sum = Vec::load(sums + j * L);
+            for (int t = 0; t < Terms; ++t) sum = Vec::fma(weight[t], Vec::load(from[t] + j * L), sum);
+            write(sum, j);
         }
     }
 
@@ -71,51 +96,104 @@ struct Chain {
         }
     }
 
-    void run_row(const RowChange &change, const Kept *terms) {
-        const ChainLayer &own = layers[change.layer];
-        const std::int64_t place = change.row * step;
-        Vec sum[R];
-        for (int j = 0; j < R; ++j) sum[j] = Vec::load(own.sums + place + j * L);
-        add(sum, terms, change.differences, work.saved);
-        add(sum, terms + change.differences, change.inputs, own.x);
-        if (own.is_floor) {
-            const Vec floor = Vec::spread(own.floor);
-            for (int j = 0; j < R; ++j) sum[j] = Vec::max(floor, sum[j]);
+    template <class F>
+    void sum_row(const RowChange &change, const Kept *terms, F write) {
+        const ChainLayer &own = at_layer(change.layer);
+        const float *sums = own.sums + change.row * step, *from[2] = {};
+        const std::int64_t count = change.differences + change.inputs;
+        for (std::int64_t t = 0; t < count && t < 2; ++t) {
+            from[t] = (t < change.differences ? work.saved : own.x) + terms[t].offset;
+        }
+        switch (count) {
+            case 0: return each_register<0>(sums, terms, from, write);
+            case 1: return each_register<1>(sums, terms, from, write);
+            case 2: return each_register<2>(sums, terms, from, write);
+            default:
+                Vec sum[R];
+                for (int j = 0; j < R; ++j) sum[j] = Vec::load(sums + j * L);
+                add(sum, terms, change.differences, work.saved);
+                add(sum, terms + change.differences, change.inputs, own.x);
+                for (int j = 0; j < R; ++j) write(sum[j], j);
+        }
+    }
+
+    void run_row(const RowChange &change, const Kept *terms, bool values) {
+        const ChainLayer &own = at_layer(change.layer);
+        float *to = own.moved + change.row * step;
+        const float *out = own.out + change.row * step;
+        const Vec floor = Vec::spread(own.floor);
+        if (own.is_floor && values) {
+            sum_row(change, terms, [=](Vec sum, int j) { Vec::max(floor, sum).store(to + j * L); });
+        } else if (own.is_floor) {
+            sum_row(change, terms, [=](Vec sum, int j) {
+                Vec::sub(Vec::max(floor, sum), Vec::load(out + j * L)).store(to + j * L);
+            });
         } else {
-            for (int j = 0; j < R; ++j) sum[j] = own.activated(sum[j]);
+            sum_row(change, terms, [&](Vec sum, int j) {
+                const Vec value = activate(sum, own.step.activation, own.step.parameters);
+                (values ? value : Vec::sub(value, Vec::load(out + j * L))).store(to + j * L);
+            });
         }
-        if (change.slot < 0) {
-            for (int j = 0; j < R; ++j) sum[j].store(work.logits + place + j * L);
-            return;
+    }
+
+    // All rows from the values of the layer before; those of flipped weights by what they keep now.
+    void run_whole(std::int64_t layer, const Flipped *flip, const Flipped *end) {
+        const ChainLayer &own = at_layer(layer);
+        const float *x = at_layer(layer - 1).moved;
+        const Rows &rows = work.scratch.rows[layer];
+        if (rows.has_dense) {
+            dense_rows(own.step, call.parent.program.layers[layer], rows, R, x, step, own.moved);
+        } else {
+            linear_rows<R>(own.step, rows, x, own.moved);
         }
-        float *difference = work.saved + change.slot * step;
-        for (int j = 0; j < R; ++j) Vec::sub(sum[j], Vec::load(own.out + place + j * L)).store(difference + j * L);
+        for (; flip != end; ++flip) {
+            std::int32_t row = static_cast<std::int32_t>(flip->row);
+            std::int64_t start[2] = {flip->start[0], flip->start[1]};
+            linear_rows<R>(own.step, single_row(&row, start, call.pool), x, own.moved);
+        }
+        if (own.is_floor) return;
+        for (float *to = own.moved, *last = to + own.rows * step; to != last; to += L) {
+            activate(Vec::load(to), own.step.activation, own.step.parameters).store(to);
+        }
     }
 
     void run_move(std::int64_t m) {
         const Program &program = call.parent.program;
-        const RowChange *change = call.rows + call.move_start[m], *end = call.rows + call.move_start[m + 1];
-        const Kept *terms = call.pool + call.pool_start[m];
+        const Move &move = call.moves[m], &next = call.moves[m + 1];
+        const RowChange *change = call.rows + move.rows, *end = call.rows + next.rows;
+        const Kept *terms = call.pool + move.terms;
+        const bool any_whole = move.whole < program.layer_count;
         tile.candidate = m;
-        if (change == end || end[-1].slot >= 0) return copy_sums(call, m, tile.first_sample, step);
-        const ChainLayer &last = layers[end[-1].layer];
-        memcpy(work.logits, last.out, static_cast<size_t>(last.rows * step) * sizeof(float));
+        if (!any_whole) {
+            if (change == end || !is_last(end[-1].layer)) return copy_sums(call, m, tile.first_sample, step);
+            const ChainLayer &last = at_layer(program.layer_count - 1);
+            memcpy(last.moved, last.out, static_cast<size_t>(last.rows * step) * sizeof(float));
+        }
         for (; change != end; ++change) {
-            run_row(*change, terms);
+            run_row(*change, terms, change->layer + 1 == move.whole || is_last(change->layer));
             terms += change->differences + change->inputs;
+        }
+        const Flipped *flip = call.flipped + move.flipped, *last_flip = call.flipped + next.flipped;
+        for (std::int64_t layer = move.whole; layer < program.layer_count; ++layer) {
+            const Flipped *own_end = flip;
+            while (own_end != last_flip && own_end->layer == layer) ++own_end;
+            run_whole(layer, flip, own_end);
+            flip = own_end;
         }
         loss(tile, program.steps[program.step_count - 1], work.logits);
     }
 };
 
 template <int R = most_registers>
-void run_chain(const Call &call, std::int64_t index, const Work &work, const population::Call &moved) {
+void run_chained(const Call &call, std::int64_t index, const Work &work, const population::Call &moved) {
     if constexpr (R > 1) {
-        if (call.parent.program.width < R) return run_chain<R - 1>(call, index, work, moved);
+        if (call.parent.program.width < R) return run_chained<R - 1>(call, index, work, moved);
     }
     Chain<R> chain{call, work, {moved, work.scratch, nullptr, wide_input(moved, index), 0, index * R * L, 0}, {}};
     chain.find_layers();
-    for (std::int64_t m = 0; m < call.M; ++m) chain.run_move(m);
+    for (std::int64_t m = 0; m < call.M; ++m) {
+        if (call.moves[m].chained) chain.run_move(m);
+    }
 }
 
 }  // namespace

@@ -23,12 +23,22 @@ struct Flipped {
     std::int64_t start[2];  // into the pool of kept weights
 };
 
+constexpr int most_chained = 16;  // layers that chain.h has room for
+
 // In a chain of linear layers: what one row adds to its sums after a move. Its terms follow one another in the pool,
-// first those with differences of inputs, then those with the parent's inputs.
+// first those with what the move made of inputs, then those with the parent's inputs.
 struct RowChange {
     std::int32_t layer, row;
-    std::int32_t slot;  // of the difference that it makes; -1 in the last layer
     std::int32_t differences, inputs;
+};
+
+// Where a move begins; the next one begins where it ends.
+struct Move {
+    std::int64_t flipped;   // rows with flipped bits; of a chain, those in whole layers
+    std::int64_t rows;      // of a chain
+    std::int64_t terms;     // in the pool, of the rows of a chain
+    std::int64_t whole;     // first layer of a chain that is computed anew; the number of layers: none
+    bool chained;
 };
 
 // Where a step gets an input from: entry i of its leading dimension lies in unit i / factor of the producer.
@@ -50,14 +60,14 @@ struct Spread {
 struct Call {
     const population::Call &parent;   // P = 1; its sums are the parent's
     const Spread *spreads;            // of each step
-    const std::int64_t *move_start;   // [M + 1], into flipped; of a chain, into rows
+    const Move *moves;                // [M + 1]
     const Flipped *flipped;           // by layer within a move
-    const RowChange *rows;            // of a chain
-    const std::int64_t *pool_start;   // [M] of a chain
+    const RowChange *rows;            // by layer within a move
     const Kept *pool;
     double *sums;                     // [M, ⌈B / sum_group⌉]
     std::int64_t M;
-    bool chain;                       // linear layers one after another, activations as steps of their own
+    // From this layer on: linear layers one after another, activations as steps of their own. The number of layers: none
+    std::int64_t chained;
 };
 
 struct Work {
@@ -67,7 +77,7 @@ struct Work {
     std::int32_t *live;          // rows to recompute
     float *saved;                // what was overwritten, to be put back
     std::int64_t *undo;          // [step, unit] of each
-    float *logits;               // of a chain: moved outputs; `saved` holds the differences
+    float *logits;               // of a chain: moved outputs; `saved` holds what was made of the others
 };
 
 struct Kernel {
@@ -84,7 +94,7 @@ struct Request {
     const std::int64_t *indices;       // [M, F]
     std::int64_t M, F;
     double *sums;
-    bool chain;
+    std::int64_t chained;
 };
 
 void run(Isa isa, std::int64_t threads, const Request &request);

@@ -102,10 +102,11 @@ inline void list_layer(const Layer &layer, const std::uint64_t *words, Rows &row
         const std::int64_t r = rows.live[live];
         for (std::int64_t w = 0; w < W; ++w) bits += __builtin_popcountll(word_of(r, w));
     }
-    // Moves want lists.
     const double most = static_cast<double>(rows.live_count * layer.columns);
-    rows.is_dense = !all && static_cast<double>(bits) >= layer.dense_from * most;
-    if (rows.is_dense) return copy_rows(layer, words, rows);
+    rows.has_dense = static_cast<double>(bits) >= layer.dense_from * most;
+    rows.is_dense = rows.has_dense && !all;
+    if (rows.has_dense) copy_rows(layer, words, rows);
+    if (rows.is_dense) return;
     const std::int64_t panel = panel_words(layer, bits, rows.live_count * layer.columns);
     rows.panels = (W + panel - 1) / panel;
     Kept *next = rows.kept;
@@ -124,8 +125,7 @@ inline void list_layer(const Layer &layer, const std::uint64_t *words, Rows &row
     *start = next - rows.kept;
 }
 
-
-// all: rows that nobody reads too
+// all: rows that nobody reads too, and lists of rows that are dense
 inline void list_rows(const Program &program, const std::uint64_t *words, Rows *rows, bool all) {
     find_live(program, words, rows, all);
     for (std::int64_t l = 0; l < program.layer_count; ++l) list_layer(program.layers[l], words, rows[l], all);

@@ -26,8 +26,7 @@ struct Classes {
         for (std::int64_t c = 0; c < count; ++c) {
             Vec e[N];
             for (int n = 0; n < N; ++n) e[n] = Vec::sub(get(c, n), top[n]);
-            exponentials(e);
-            for (int n = 0; n < N; ++n) sum[n] = Vec::add(sum[n], e[n]);
+            add_exponentials(sum, e);
         }
         for (int n = 0; n < N; ++n) out[n] = Vec::add(top[n], logarithm(sum[n]));
     }
@@ -136,8 +135,11 @@ void losses(const Tile &tile, const Step &step, const float *logits, std::int64_
             from_targets(call.loss, classes, {call.targets + first * positions + q, positions, samples}, total);
         }
     }
-    const Vec each = Vec::spread(static_cast<float>(call.loss == Loss::mse ? positions * C : positions));
-    for (int n = 0; n < N; ++n) Vec::div(total[n], each).store(values + n * L);
+    const std::int64_t terms = call.loss == Loss::mse ? positions * C : positions;
+    if (terms > 1) {
+        for (int n = 0; n < N; ++n) total[n] = Vec::div(total[n], Vec::spread(static_cast<float>(terms)));
+    }
+    for (int n = 0; n < N; ++n) total[n].store(values + n * L);
 }
 
 // The sum of a group, pair by pair: a tree has the same shape for every instruction set, and its additions overlap.
@@ -162,7 +164,7 @@ inline void loss(const Tile &tile, const Step &step, const float *logits) {
     }
     float values[8 * L + sum_group];
     std::int64_t r = 0;
-    for (; r + 4 <= width && (r + 3) * L < left; r += 4) losses<4>(tile, step, logits, r, left - r * L, values + r * L);
+    for (; r + 2 <= width && (r + 1) * L < left; r += 2) losses<2>(tile, step, logits, r, left - r * L, values + r * L);
     for (; r < width && r * L < left; ++r) losses<1>(tile, step, logits, r, left - r * L, values + r * L);
     // Absent samples add nothing.
     const std::int64_t samples = left < r * L ? left : r * L, end = (samples + sum_group - 1) / sum_group * sum_group;

@@ -108,6 +108,7 @@ struct Rows {
     // [live_count, columns] instead of the list where most weights are kept: dropped ones are zeros, which change no sum.
     float *dense;
     bool is_dense;
+    bool has_dense;           // both, where somebody wants the list too
     std::uint64_t *used;      // [words]: columns that some live row keeps
     std::int64_t first_row = 0;  // the row that `start` begins with
 

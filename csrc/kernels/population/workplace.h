@@ -56,7 +56,7 @@ class Workplace {
         used_.push_back(make_buffer<std::uint64_t>(layer.words()));
         dense_.push_back(make_buffer<float>(layer.dense_from <= 1 ? layer.rows * layer.columns : 1));
         rows_.push_back({live_.back().get(), 0, 1, start_.back().get(), kept_.back().get(), dense_.back().get(), false,
-                         used_.back().get()});
+                         false, used_.back().get()});
     }
 
     Buffer<float> narrow_, wide_, packed_, strip_, partial_;

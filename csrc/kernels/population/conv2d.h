@@ -3,14 +3,16 @@
 #define OPTPRUNE_KERNELS_POPULATION_CONV2D_H
 
 #include "kernels/population/conv2d_dense.h"
+#include "kernels/population/grid.h"
 
 namespace optprune::population {
 namespace {
 
-// One output channel over a block of outputs. Steps count floats.
-struct Patch {
+// Patches of one output channel, `across` side by side in each of `down` rows. Steps count floats.
+struct Patches {
     const Kept *kept, *end;
-    const float *from;                       // under the block's first output
+    std::int64_t across, down;
+    const float *from;                       // under the first output
     std::int64_t x_step, y_step;             // from one output to the next
     const float *residual;                   // added to the outputs, or null
     std::int64_t residual_y;
@@ -20,119 +22,155 @@ struct Patch {
     Vec low;                                 // zero for ReLU, else minus infinity
 };
 
-// G rows of N outputs, all in registers. Unit: outputs lie one after another, a step that goes into the address.
-template <int G, int N, bool Unit>
-void add_patch(const Patch &patch) {
-    const std::int64_t x_step = Unit ? L : patch.x_step;
-    Vec sum[G][N];
-    for (int g = 0; g < G; ++g) {
-        for (int j = 0; j < N; ++j) sum[g][j] = Vec::spread(patch.bias);
-    }
-    for (const Kept *kept = patch.kept; kept != patch.end; ++kept) {
-        const Vec weight = Vec::spread(kept->weight);
-        const float *x = patch.from + kept->offset;
+// G rows of N outputs, all in registers.
+template <int G, int N>
+struct Sums {
+    Vec of[G][N];
+
+    template <class F>
+    void each(F visit) {
         for (int g = 0; g < G; ++g) {
-            for (int j = 0; j < N; ++j) {
-                sum[g][j] = Vec::fma(weight, Vec::load(x + g * patch.y_step + j * x_step), sum[g][j]);
+            for (int j = 0; j < N; ++j) visit(of[g][j], g, j);
+        }
+    }
+};
+
+template <bool Pools, int G, int N>
+void store(Sums<G, N> &sum, float *to, std::int64_t to_y) {
+    if constexpr (Pools) {
+        for (int g = 0; g < G; g += 2) {
+            for (int j = 0; j < N; j += 2) {
+                const Vec top = Vec::max(sum.of[g][j], sum.of[g][j + 1]);
+                Vec::max(top, Vec::max(sum.of[g + 1][j], sum.of[g + 1][j + 1])).store(to + g / 2 * to_y + j / 2 * L);
+            }
+        }
+    } else {
+        sum.each([&](const Vec &v, int g, int j) { v.store(to + g * to_y + j * L); });
+    }
+}
+
+// Unit: outputs lie one after another, a step that goes into the address.
+template <bool Unit, bool Pools, int G, int N>
+void add_patches(const Patches &all) {
+    constexpr int unit = Pools ? 2 : 1;
+    const std::int64_t x_step = Unit ? L : all.x_step, y_step = all.y_step;
+    const Kept *const first = all.kept, *const end = all.end;
+    for (std::int64_t d = 0; d < all.down; ++d) {
+        for (std::int64_t a = 0; a < all.across; ++a) {
+            const float *from = all.from + d * G * y_step + a * N * x_step;
+            Sums<G, N> sum;
+            const Vec bias = Vec::spread(all.bias);
+            sum.each([&](Vec &v, int, int) { v = bias; });
+            for (const Kept *kept = first; kept != end; ++kept) {
+                const Vec weight = Vec::spread(kept->weight);
+                const float *x = from + kept->offset;
+                sum.each([&](Vec &v, int g, int j) {
+                    v = Vec::fma(weight, Vec::load(x + g * y_step + j * x_step), v);
+                });
+            }
+            if (all.residual != nullptr) {
+                const float *residual = all.residual + d * G * all.residual_y + a * N * L;
+                sum.each([&](Vec &v, int g, int j) {
+                    v = Vec::add(v, Vec::load(residual + g * all.residual_y + j * L));
+                });
+            }
+            sum.each([&](Vec &v, int, int) { v = Vec::max(all.low, v); });
+            store<Pools>(sum, all.to + d * G / unit * all.to_y + a * N / unit * L, all.to_y);
+        }
+    }
+}
+
+using AddPatches = void (*)(const Patches &);
+
+// The code for patches of `rows` by `columns`.
+template <bool Unit, bool Pools, int G = 4, int N = Vec::positions / 4>
+AddPatches code_for(std::int64_t rows, std::int64_t columns) {
+    constexpr int unit = Pools ? 2 : 1;
+    if constexpr (G > unit) {
+        if (rows < G) return code_for<Unit, Pools, G / 2, Vec::positions / (G / 2)>(rows, columns);
+    }
+    if constexpr (N % unit != 0) {
+        return code_for<Unit, Pools, G, N - 1>(rows, columns);
+    } else if constexpr (N == 0) {
+        return nullptr;
+    } else {
+        if constexpr (N > unit) {
+            if (columns < N) return code_for<Unit, Pools, G, N - unit>(rows, columns);
+        }
+        return add_patches<Unit, Pools, G, N>;
+    }
+}
+
+inline AddPatches code_for(bool unit, bool pools, std::int64_t rows, std::int64_t columns) {
+    if (pools) return unit ? code_for<true, true>(rows, columns) : code_for<false, true>(rows, columns);
+    return unit ? code_for<true, false>(rows, columns) : code_for<false, false>(rows, columns);
+}
+
+// One step on one tile: band after band, in each one output channel after the other.
+struct Convolution {
+    const Tile &tile;
+    const Step &step;
+    const Layer &layer;
+    const Rows &rows;
+    const Grid grid;
+
+    // Rows y … y + count of outputs, in patches of `height` rows; pieces first … last of each row, all of one width.
+    void add_band(Patches patches, std::int64_t y, std::int64_t count, std::int64_t height, std::int64_t first,
+                  std::int64_t last) const {
+        if (first >= last) return;
+        const std::int64_t x = grid.start(first), columns = grid.columns(first < grid.wide_pieces());
+        const AddPatches add = code_for(patches.x_step == L, grid.unit == 2, height, columns);
+        const std::int64_t groups = step.numbers[2], group_rows = layer.rows / groups;
+        const std::int64_t group_floats = step.a.shape[0] / groups * step.a.stride[0] * L;
+        const float *from = at(tile, step.a) + y * patches.y_step + x * patches.x_step;
+        const bool adds = step.numbers[7] != 0;
+        const float *residual = adds ? at(tile, step.b) + (y * step.b.stride[1] + x) * L : nullptr;
+        float *to = at(tile, step.out) + (y / grid.unit * step.out.stride[1] + x / grid.unit) * L;
+        patches.across = last - first, patches.down = count / height;
+        for (std::int64_t live = 0; live < rows.live_count; ++live) {
+            const std::int64_t o = rows.live[live], *start = rows.panel_start(o, 0);
+            patches.kept = rows.kept + start[0], patches.end = rows.kept + start[1];
+            patches.bias = step.bias == nullptr ? 0.0f : step.bias[o];
+            patches.from = from + o / group_rows * group_floats;
+            patches.residual = adds ? residual + o * step.b.stride[0] * L : nullptr;
+            patches.to = to + o * step.out.stride[0] * L;
+            add(patches);
+        }
+    }
+
+    void run() const {
+        Patches patches{};
+        patches.x_step = step.a.stride[2] * step.numbers[1] * L;
+        patches.y_step = step.a.stride[1] * step.numbers[0] * L;
+        patches.low = step.activation == Activation::relu ? Vec::zero() : Vec::spread(-__builtin_inff());
+        patches.residual_y = step.b.stride[1] * L, patches.to_y = step.out.stride[1] * L;
+        for (std::int64_t y = 0, count; y < grid.out_h; y += count) {
+            const std::int64_t left = grid.out_h - y;
+            std::int64_t height = grid.height;
+            while (height > left) height /= 2;
+            count = left < grid.band_rows ? left / height * height : grid.band_rows;
+            for (std::int64_t piece = 0, end; piece < grid.pieces; piece = end) {
+                end = piece + grid.band_pieces < grid.pieces ? piece + grid.band_pieces : grid.pieces;
+                const std::int64_t wide = grid.wide_pieces(), split = wide < piece ? piece : wide < end ? wide : end;
+                add_band(patches, y, count, height, piece, split);
+                add_band(patches, y, count, height, split, end);
             }
         }
     }
-    if (patch.residual != nullptr) {
-        for (int g = 0; g < G; ++g) {
-            for (int j = 0; j < N; ++j) {
-                sum[g][j] = Vec::add(sum[g][j], Vec::load(patch.residual + g * patch.residual_y + j * L));
-            }
-        }
-    }
-    for (int g = 0; g < G; ++g) {
-        for (int j = 0; j < N; ++j) Vec::max(patch.low, sum[g][j]).store(patch.to + g * patch.to_y + j * L);
-    }
-}
+};
 
-// Rows that N columns leave registers for.
-template <int N>
-constexpr int patch_rows = Vec::positions / N >= 4 ? 4 : Vec::positions / N >= 2 ? 2 : 1;
-
-// `rows` rows of `columns` <= N outputs.
-template <bool Unit, int N = Vec::positions>
-void add_rows(Patch patch, std::int64_t rows, std::int64_t columns) {
-    if constexpr (N > 1) {
-        if (columns < N) return add_rows<Unit, N - 1>(patch, rows, columns);
-    }
-    constexpr int G = patch_rows<N>;
-    const auto advance = [&](std::int64_t by) {
-        patch.from += by * patch.y_step;
-        patch.to += by * patch.to_y;
-        if (patch.residual != nullptr) patch.residual += by * patch.residual_y;
-    };
-    for (; rows >= G; rows -= G, advance(G)) add_patch<G, N, Unit>(patch);
-    for (; rows > 0; --rows, advance(1)) add_patch<1, N, Unit>(patch);
-}
-
-// Outputs side by side: few enough that all the inputs that they read stay in the first-level cache while one output
-// channel after the other reads them, but not fewer than hide the latency of a multiply-add.
-inline std::int64_t strip_columns(const Layer &layer, std::int64_t out_w, std::int64_t kernel_w, std::int64_t x_step) {
-    constexpr std::int64_t cached = 24 * 1024 / sizeof(float) / L, fewest = Vec::positions < 8 ? Vec::positions : 8;
-    std::int64_t most = Vec::positions;
-    const std::int64_t rows = layer.columns / kernel_w;  // of input that one output reads
-    while (most > fewest && rows * ((most - 1) * x_step + kernel_w) > cached) --most;
-    const std::int64_t pieces = (out_w + most - 1) / most;
-    return (out_w + pieces - 1) / pieces;
-}
-
-inline void pool_pairs(const float *strip, std::int64_t columns, float *to) {
-    for (std::int64_t x = 0; x + 1 < columns; x += 2) {
-        const float *upper = strip + x * L, *lower = upper + columns * L;
-        const Vec top = Vec::max(Vec::load(upper), Vec::load(upper + L));
-        Vec::max(top, Vec::max(Vec::load(lower), Vec::load(lower + L))).store(to + x / 2 * L);
-    }
-}
-
-// numbers: stride y, stride x, groups, H', W' (before pooling), kernel width, 1 if a 2x2 maximum follows, 1 if b is added
+// numbers: stride y, stride x, groups, H', W' (before pooling), kernel width, 1 if a 2x2 maximum follows, 1 if b is
+// added
 inline void conv2d(const Tile &tile, const Step &step) {
     const Layer &layer = tile.call.program.layers[step.layer];
     const Rows &rows = tile.scratch.rows[step.layer];
     if (rows.is_dense) return conv2d_dense(tile, step);
-    const std::int64_t *n = step.numbers;
-    const std::int64_t group_rows = layer.rows / n[2], out_h = n[3], out_w = n[4];
-    const bool pools = n[6] != 0, adds = n[7] != 0;
-    const std::int64_t group_floats = step.a.shape[0] / n[2] * step.a.stride[0] * L;
-    const float *from = at(tile, step.a), *residual = adds ? at(tile, step.b) : nullptr;
-    float *to = at(tile, step.out), *strip = tile.scratch.strip;
-    const std::int64_t row = step.a.stride[1] * n[0] * L, column = step.a.stride[2] * n[1] * L;
-    std::int64_t width = strip_columns(layer, out_w, n[5], n[1]);
-    if (pools && width % 2 != 0) width = width < Vec::positions ? width + 1 : width - 1;
-    // Rows that share registers are taken together; otherwise row by row, so that a strip's inputs stay in cache.
-    const std::int64_t height = pools ? 2 : Vec::positions / width >= 4 ? 4 : Vec::positions / width >= 2 ? 2 : 1;
-    Patch patch;
-    patch.x_step = column, patch.y_step = row;
-    patch.low = step.activation == Activation::relu ? Vec::zero() : Vec::spread(-__builtin_inff());
-    patch.residual_y = adds ? step.b.stride[1] * L : 0;
-    for (std::int64_t y = 0; y < out_h; y += height) {
-        const std::int64_t count = out_h - y < height ? out_h - y : height;
-        for (std::int64_t x = 0; x < out_w; x += width) {
-            const std::int64_t columns = out_w - x < width ? out_w - x : width;
-            for (std::int64_t live = 0; live < rows.live_count; ++live) {
-                const std::int64_t o = rows.live[live];
-                const std::int64_t *start = rows.panel_start(o, 0);
-                patch.kept = rows.kept + start[0], patch.end = rows.kept + start[1];
-                patch.bias = step.bias == nullptr ? 0.0f : step.bias[o];
-                patch.from = from + o / group_rows * group_floats + y * row + x * column;
-                const std::int64_t out = o * step.out.stride[0];
-                if (adds) {
-                    patch.residual = residual + (o * step.b.stride[0] + y * step.b.stride[1] + x) * L;
-                } else {
-                    patch.residual = nullptr;
-                }
-                patch.to = pools ? strip : to + (out + y * step.out.stride[1] + x) * L;
-                patch.to_y = pools ? columns * L : step.out.stride[1] * L;
-                column == L ? add_rows<true>(patch, count, columns) : add_rows<false>(patch, count, columns);
-                if (pools && count == 2) {
-                    pool_pairs(strip, columns, to + (out + y / 2 * step.out.stride[1] + x / 2) * L);
-                }
-            }
-        }
+    std::int64_t kept = 0;
+    for (std::int64_t live = 0; live < rows.live_count; ++live) {
+        const std::int64_t *start = rows.panel_start(rows.live[live], 0);
+        kept += start[1] - start[0];
     }
+    Convolution{tile, step, layer, rows, grid_of(layer, step, kept, rows.live_count)}.run();
 }
 
 }  // namespace

@@ -132,7 +132,6 @@ struct Scratch {
     float *narrow, *wide;  // zero at first: borders of padded pictures are never written
     std::int64_t narrow_step;  // floats from one narrow tile of a wide one to the next; 0: they use the same memory
     float *packed;         // the columns of one linear tile, side by side
-    float *strip;          // rows of a convolution before they are pooled
     float *partial;        // sums of a dense convolution between two panels of columns: [channels, dense_strip]
     Rows *rows;            // of each layer
 };

@@ -29,14 +29,12 @@ class Workplace {
         const std::int64_t narrow_step = keep ? program.narrow_size * lanes : 0;
         narrow_ = zeros(keep ? narrow_step * program.width : program.narrow_size * lanes);
         wide_ = zeros(program.wide_size * lanes);
-        std::int64_t columns = 1, outputs = 1;
+        std::int64_t columns = 1;
         for (std::int64_t i = 0; i < program.step_count; ++i) {
             const Step &step = program.steps[i];
             if (step.op == Op::linear) columns = std::max(columns, step.a.shape[0]);
-            if (step.op == Op::conv2d) outputs = std::max(outputs, 2 * step.numbers[4]);
         }
         packed_ = make_buffer<float>(columns * 8 * lanes);
-        strip_ = make_buffer<float>(outputs * lanes);
         std::int64_t channels = 0;
         for (std::int64_t l = 0; l < program.layer_count; ++l) {
             const Layer &layer = program.layers[l];
@@ -44,8 +42,7 @@ class Workplace {
             if (layer.registers == 0) channels = std::max(channels, layer.rows);
         }
         partial_ = make_buffer<float>(channels * dense_strip * lanes);
-        scratch = {narrow_.get(), wide_.get(), narrow_step, packed_.get(), strip_.get(), partial_.get(),
-                   rows_.data()};
+        scratch = {narrow_.get(), wide_.get(), narrow_step, packed_.get(), partial_.get(), rows_.data()};
     }
 
   private:
@@ -59,7 +56,7 @@ class Workplace {
                          false, used_.back().get()});
     }
 
-    Buffer<float> narrow_, wide_, packed_, strip_, partial_;
+    Buffer<float> narrow_, wide_, packed_, partial_;
     std::vector<Buffer<std::int32_t>> live_;
     std::vector<Buffer<std::int64_t>> start_;
     std::vector<Buffer<Kept>> kept_;

@@ -83,8 +83,8 @@ class Sketch:
 
 def chain() -> Sketch:
     """Linear layers, one after another: moves go by differences."""
-    sketch = Sketch(a=nn.Linear(70, 33), b=nn.Linear(33, 20), c=nn.Linear(20, 5))
-    x = sketch.input(70)
+    sketch = Sketch(a=nn.Linear(150, 33), b=nn.Linear(33, 20), c=nn.Linear(20, 5))
+    x = sketch.input(150)
     for name in "ab":
         x = sketch.activation(sketch.linear(x, name))
     sketch.linear(x, "c")
@@ -139,7 +139,7 @@ SKETCHES = {sketch.__name__: sketch for sketch in (chain, pictures, groups, atte
 
 
 @pytest.mark.parametrize("samples", [1, 9, 65])
-@pytest.mark.parametrize("density", [0.02, 0.4, 0.97])
+@pytest.mark.parametrize("density", [0.02, 0.06, 0.4, 0.97])
 @pytest.mark.parametrize("name", SKETCHES)
 def test_fitness_and_moves_are_those_of_the_reference(name: str, density: float, samples: int, monkeypatch) -> None:
     torch.manual_seed(5)
@@ -169,3 +169,20 @@ def test_fitness_and_moves_are_those_of_the_reference(name: str, density: float,
                 torch.testing.assert_close(found, wanted, rtol=1e-5, atol=1e-5)
             found = engine.move_sums(masks[0].words, moves, turned, targets, "cross_entropy")
             torch.testing.assert_close(found, moved, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("density", [0.02, 0.06, 0.4, 0.97, 1.0])
+def test_lists_words_and_dense_rows_of_weights_give_equal_bits(density: float, monkeypatch) -> None:
+    torch.manual_seed(6)
+    sketch = chain()
+    graph, layout, state = sketch.finish(len(sketch.nodes) - 1)
+    mask = random_masks(layout, round(density * layout.n), candidate_seeds(4, 0, 1))
+    inputs, targets = torch.randn(70, 150), torch.randint(5, (70,))
+    nothing = torch.full((1, 1), -1)
+    for isa in native.isas():
+        monkeypatch.setenv("OPTPRUNE_ISA", isa)
+        engines = [Population(graph, layout, state, 70, keep=keep) for keep in (False, True)]
+        turned = engines[0].turn({0: inputs}, 70, None)
+        by_density = engines[0].sums(mask.words, turned, targets, "cross_entropy")
+        by_lists = engines[1].move_sums(mask.words, nothing, turned, targets, "cross_entropy")
+        assert torch.equal(by_density, by_lists), isa

@@ -24,6 +24,11 @@ struct Vec {
     static Vec spread(float a) { return {_mm256_set1_ps(a)}; }
     static Vec load(const float *from) { return {_mm256_loadu_ps(from)}; }
     static Vec load_first(const float *from, std::int64_t n) { return {_mm256_maskload_ps(from, ones(n))}; }
+    static Vec load_kept(const float *from, std::uint64_t bits) {
+        const __m256i lane = _mm256_set_epi32(128, 64, 32, 16, 8, 4, 2, 1);
+        const __m256i own = _mm256_and_si256(_mm256_set1_epi32(static_cast<int>(bits)), lane);
+        return {_mm256_and_ps(_mm256_loadu_ps(from), _mm256_castsi256_ps(_mm256_cmpeq_epi32(own, lane)))};
+    }
     void store(float *to) const { _mm256_storeu_ps(to, v); }
     void store_first(float *to, std::int64_t n) const { _mm256_maskstore_ps(to, ones(n), v); }
     static Vec fma(Vec a, Vec b, Vec c) { return {_mm256_fmadd_ps(a.v, b.v, c.v)}; }

@@ -21,6 +21,9 @@ struct Vec {
     static Vec spread(float a) { return {_mm512_set1_ps(a)}; }
     static Vec load(const float *from) { return {_mm512_loadu_ps(from)}; }
     static Vec load_first(const float *from, std::int64_t n) { return {_mm512_maskz_loadu_ps(ones(n), from)}; }
+    static Vec load_kept(const float *from, std::uint64_t bits) {
+        return {_mm512_maskz_loadu_ps(static_cast<__mmask16>(bits), from)};
+    }
     void store(float *to) const { _mm512_storeu_ps(to, v); }
     void store_first(float *to, std::int64_t n) const { _mm512_mask_storeu_ps(to, ones(n), v); }
     static Vec fma(Vec a, Vec b, Vec c) { return {_mm512_fmadd_ps(a.v, b.v, c.v)}; }

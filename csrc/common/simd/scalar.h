@@ -28,6 +28,12 @@ struct Vec {
         for (std::int64_t i = 0; i < n; ++i) out.v[i] = from[i];
         return out;
     }
+    // zeros under clear bits
+    static Vec load_kept(const float *from, std::uint64_t bits) {
+        Vec out;
+        for (std::int64_t i = 0; i < lanes; ++i) out.v[i] = (bits >> i & 1) != 0 ? from[i] : 0.0f;
+        return out;
+    }
     void store(float *to) const {
         for (std::int64_t i = 0; i < lanes; ++i) to[i] = v[i];
     }

@@ -29,7 +29,8 @@ inline void copy_sums(const Call &call, std::int64_t m, std::int64_t first_sampl
 
 // A layer of which only one row is computed, by a list of its own.
 inline Rows single_row(std::int32_t *row, std::int64_t *start, const Kept *pool) {
-    return {row, 1, 1, start, const_cast<Kept *>(pool), nullptr, false, false, nullptr, *row};
+    return {row, 1, Way::list, Way::list, start, const_cast<Kept *>(pool), nullptr, nullptr, nullptr, nullptr, nullptr,
+            *row};
 }
 
 // One linear layer in the memory of this tile; entries lie R registers apart.
@@ -140,12 +141,9 @@ struct Chain {
     void run_whole(std::int64_t layer, const Flipped *flip, const Flipped *end) {
         const ChainLayer &own = at_layer(layer);
         const float *x = at_layer(layer - 1).moved;
-        const Rows &rows = work.scratch.rows[layer];
-        if (rows.has_dense) {
-            dense_rows(own.step, call.parent.program.layers[layer], rows, R, x, step, own.moved);
-        } else {
-            linear_rows<R>(own.step, rows, x, own.moved);
-        }
+        Rows rows = work.scratch.rows[layer];
+        rows.way = rows.whole;
+        linear_tile(R, own.step, call.parent.program.layers[layer], rows, x, step, own.moved);
         for (; flip != end; ++flip) {
             std::int32_t row = static_cast<std::int32_t>(flip->row);
             std::int64_t start[2] = {flip->start[0], flip->start[1]};

@@ -128,7 +128,7 @@ struct Convolution {
         float *to = at(tile, step.out) + (y / grid.unit * step.out.stride[1] + x / grid.unit) * L;
         patches.across = last - first, patches.down = count / height;
         for (std::int64_t live = 0; live < rows.live_count; ++live) {
-            const std::int64_t o = rows.live[live], *start = rows.panel_start(o, 0);
+            const std::int64_t o = rows.live[live], *start = rows.start_of(o);
             patches.kept = rows.kept + start[0], patches.end = rows.kept + start[1];
             patches.bias = step.bias == nullptr ? 0.0f : step.bias[o];
             patches.from = from + o / group_rows * group_floats;
@@ -164,10 +164,10 @@ struct Convolution {
 inline void conv2d(const Tile &tile, const Step &step) {
     const Layer &layer = tile.call.program.layers[step.layer];
     const Rows &rows = tile.scratch.rows[step.layer];
-    if (rows.is_dense) return conv2d_dense(tile, step);
+    if (rows.way == Way::dense) return conv2d_dense(tile, step);
     std::int64_t kept = 0;
     for (std::int64_t live = 0; live < rows.live_count; ++live) {
-        const std::int64_t *start = rows.panel_start(rows.live[live], 0);
+        const std::int64_t *start = rows.start_of(rows.live[live]);
         kept += start[1] - start[0];
     }
     Convolution{tile, step, layer, rows, grid_of(layer, step, kept, rows.live_count)}.run();

@@ -10,10 +10,9 @@ namespace {
 constexpr std::int64_t most_registers = 8;
 
 template <int R>
-void add_row(const float *x, const Kept *kept, const Kept *end, const float *sums_in, float bias, Vec low,
-             float *sums) {
+void add_row(const float *x, const Kept *kept, const Kept *end, float bias, Vec low, float *sums) {
     Vec sum[R];
-    for (int j = 0; j < R; ++j) sum[j] = sums_in != nullptr ? Vec::load(sums_in + j * L) : Vec::spread(bias);
+    for (int j = 0; j < R; ++j) sum[j] = Vec::spread(bias);
     for (; kept != end; ++kept) {
         const Vec weight = Vec::spread(kept->weight);
         const float *from = x + kept->offset;
@@ -22,20 +21,50 @@ void add_row(const float *x, const Kept *kept, const Kept *end, const float *sum
     for (int j = 0; j < R; ++j) Vec::max(low, sum[j]).store(sums + j * L);
 }
 
+// What a row reads of a panel of columns, added to its sums so far.
+template <int R>
+void add_word(const float *x, std::int64_t row_floats, const Visit &visit, const float *weight, const float *sums_in,
+              float bias, Vec low, float *sums) {
+    Vec sum[R];
+    for (int j = 0; j < R; ++j) sum[j] = sums_in != nullptr ? Vec::load(sums_in + j * L) : Vec::spread(bias);
+    std::uint64_t bits = visit.bits;
+    for (const float *end = weight + visit.count; weight != end; ++weight, bits &= bits - 1) {
+        const Vec factor = Vec::spread(*weight);
+        const float *from = x + __builtin_ctzll(bits) * row_floats;
+        for (int j = 0; j < R; ++j) sum[j] = Vec::fma(factor, Vec::load(from + j * L), sum[j]);
+    }
+    for (int j = 0; j < R; ++j) Vec::max(low, sum[j]).store(sums + j * L);
+}
+
 template <int R>
 void linear_rows(const Step &step, const Rows &rows, const float *x, float *out) {
+    const Vec low = step.activation == Activation::relu ? Vec::zero() : Vec::spread(-__builtin_inff());
+    for (std::int64_t live = 0; live < rows.live_count; ++live) {
+        const std::int64_t r = rows.live[live];
+        const std::int64_t *start = rows.start_of(r);
+        const float bias = step.bias == nullptr ? 0.0f : step.bias[r];
+        add_row<R>(x, rows.kept + start[0], rows.kept + start[1], bias, low, out + r * step.out.stride[0] * L);
+    }
+}
+
+template <int R>
+void linear_words(const Step &step, const Layer &layer, const Rows &rows, const float *x, std::int64_t row_floats,
+                  float *out) {
     const Vec nothing = Vec::spread(-__builtin_inff());
     const Vec low = step.activation == Activation::relu ? Vec::zero() : nothing;
-    const std::int64_t out_step = step.out.stride[0] * L;
+    const std::int64_t out_step = step.out.stride[0] * L, W = layer.words();
     const auto bias = [&](std::int64_t r) { return step.bias == nullptr ? 0.0f : step.bias[r]; };
-    for (std::int64_t panel = 0; panel < rows.panels; ++panel) {
-        const Vec floor = panel + 1 == rows.panels ? low : nothing;
-        for (std::int64_t live = 0; live < rows.live_count; ++live) {
-            const std::int64_t r = rows.live[live];
-            const std::int64_t *start = rows.panel_start(r, panel);
-            const Kept *kept = rows.kept;
-            float *sums = out + r * out_step;
-            add_row<R>(x, kept + start[0], kept + start[1], panel > 0 ? sums : nullptr, bias(r), floor, sums);
+    const Visit *visit = rows.visits;
+    const float *weight = rows.packed;
+    for (std::int64_t w = 0; w < W; ++w, x += word_bits * row_floats) {
+        const Visit *end = visit + rows.live_count;
+        const bool is_first = w == 0, is_last = w + 1 == W;
+        while (!is_first && !is_last && visit != end && visit->count == 0) ++visit;
+        const Vec floor = is_last ? low : nothing;
+        for (; visit != end; ++visit) {
+            float *sums = out + visit->row * out_step;
+            add_word<R>(x, row_floats, *visit, weight, is_first ? nullptr : sums, bias(visit->row), floor, sums);
+            weight += visit->count;
         }
     }
 }
@@ -105,11 +134,16 @@ inline void dense_rows(const Step &step, const Layer &layer, const Rows &rows, s
 }
 
 template <int R = most_registers>
-void linear_tile(std::int64_t registers, const Step &step, const Rows &rows, const float *x, float *out) {
+void linear_tile(std::int64_t registers, const Step &step, const Layer &layer, const Rows &rows, const float *x,
+                 std::int64_t row_floats, float *out) {
     if constexpr (R > 1) {
-        if (registers < R) return linear_tile<R - 1>(registers, step, rows, x, out);
+        if (registers < R) return linear_tile<R - 1>(registers, step, layer, rows, x, row_floats, out);
     }
-    linear_rows<R>(step, rows, x, out);
+    switch (rows.way) {
+        case Way::list: return linear_rows<R>(step, rows, x, out);
+        case Way::words: return linear_words<R>(step, layer, rows, x, row_floats, out);
+        case Way::dense: return dense_rows(step, layer, rows, R, x, row_floats, out);
+    }
 }
 
 // Activations other than ReLU take their own pass over the rows that were computed.
@@ -131,12 +165,8 @@ inline void linear(const Tile &tile, const Step &step) {
     const std::int64_t registers = step.a.shape[1], x_step = step.a.stride[0] * L;
     const float *x = at(tile, step.a);
     float *out = at(tile, step.out);
-    const auto run = [&](std::int64_t count, const float *from, std::int64_t row_floats, float *to) {
-        if (rows.is_dense) return dense_rows(step, layer, rows, count, from, row_floats, to);
-        linear_tile(count, step, rows, from, to);
-    };
     if (registers <= most_registers) {
-        run(registers, x, x_step, out);
+        linear_tile(registers, step, layer, rows, x, x_step, out);
     } else {  // columns far apart would fight for the same cache sets: lay them side by side first
         float *packed = tile.scratch.packed;
         for (std::int64_t n = 0; n < registers; n += most_registers) {
@@ -146,7 +176,7 @@ inline void linear(const Tile &tile, const Step &step) {
                     Vec::load(x + i * x_step + (n + j) * L).store(packed + (i * most_registers + j) * L);
                 }
             }
-            run(count, packed, most_registers * L, out + n * L);
+            linear_tile(count, step, layer, rows, packed, most_registers * L, out + n * L);
         }
     }
     activate_rows(tile, step, rows, registers);

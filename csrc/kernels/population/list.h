@@ -7,8 +7,6 @@
 namespace optprune::population {
 namespace {
 
-constexpr std::int64_t word_bits = 64;
-
 constexpr std::int64_t lesser(std::int64_t a, std::int64_t b) { return a < b ? a : b; }
 constexpr std::int64_t greater(std::int64_t a, std::int64_t b) { return a > b ? a : b; }
 
@@ -48,15 +46,6 @@ inline void find_live(const Program &program, const std::uint64_t *words, Rows *
     }
 }
 
-// A sparse row reads so few columns of a tile that none is read twice before it leaves the first-level cache. Dense rows
-// read every column: they take panels that the cache holds, all rows one panel, and put their sums down in between.
-inline std::int64_t panel_words(const Layer &layer, std::int64_t kept, std::int64_t read) {
-    constexpr std::int64_t cached_floats = 4096, panel_pays = 4;
-    const std::int64_t W = layer.words();
-    if (layer.registers == 0 || kept * panel_pays < read) return W;
-    return greater(1, cached_floats / (layer.registers * L * word_bits));
-}
-
 // The kept weights of one word. Entries are written eight at a time, those past the last bit for nothing: a loop that
 // ends at every word's own count would be guessed wrong at every word.
 inline Kept *list_word(const Layer &layer, std::uint64_t word, std::int64_t first, const float *weight, Kept *next) {
@@ -73,59 +62,121 @@ inline Kept *list_word(const Layer &layer, std::uint64_t word, std::int64_t firs
     return next;
 }
 
+inline std::uint64_t word_of(const Layer &layer, const std::uint64_t *words, std::int64_t r, std::int64_t w) {
+    if (layer.first_word >= 0) return words[layer.first_word + r * layer.words() + w];
+    const std::int64_t left = layer.columns - w * word_bits;
+    return left < word_bits ? (std::uint64_t{1} << left) - 1 : ~std::uint64_t{0};
+}
+
+inline void list_kept(const Layer &layer, const std::uint64_t *words, Rows &rows) {
+    Kept *next = rows.kept;
+    std::int64_t live = 0;
+    for (std::int64_t r = 0; r < layer.rows; ++r) {
+        rows.start[r] = next - rows.kept;
+        if (live == rows.live_count || rows.live[live] != r) continue;
+        ++live;
+        const float *weight = layer.weight + r * layer.columns;
+        for (std::int64_t w = 0; w < layer.words(); ++w) {
+            next = list_word(layer, word_of(layer, words, r, w), w * word_bits, weight, next);
+        }
+    }
+    rows.start[layer.rows] = next - rows.kept;
+}
+
+// The weights under a panel's words, in the order of its visits.
+inline float *pack_weights(const Layer &layer, const Visit *visit, std::int64_t count, std::int64_t w, float *next) {
+    constexpr std::int64_t ahead = 8, line = 16;  // rows come in no order that the processor could foresee
+    const std::int64_t columns = layer.columns, width = lesser(word_bits, columns - w * word_bits);
+    const float *weight = layer.weight + w * word_bits;
+    for (std::int64_t v = 0; v < count; ++v) {
+        const float *later = weight + visit[lesser(v + ahead, count - 1)].row * columns;
+        for (std::int64_t i = 0; i < width; i += line) __builtin_prefetch(later + i);
+        const float *own = weight + visit[v].row * columns;
+        std::uint64_t bits = visit[v].bits;
+        for (const float *end = next + visit[v].count; next != end; ++next, bits &= bits - 1) {
+            *next = own[__builtin_ctzll(bits)];
+        }
+    }
+    return next;
+}
+
+// How many words of each panel keep n weights, at places[w * place_count + n + 1]; returns how many weights are kept.
+inline std::int64_t count_words(const Layer &layer, const std::uint64_t *words, Rows &rows) {
+    const std::int64_t W = layer.words(), live_count = rows.live_count;
+    std::int64_t kept = 0;
+    std::int32_t *places = rows.places;
+    for (std::int64_t i = 0; i < W * place_count; ++i) places[i] = 0;
+    for (std::int64_t live = 0; live < live_count; ++live) {
+        for (std::int64_t w = 0; w < W; ++w) {
+            const int count = __builtin_popcountll(word_of(layer, words, rows.live[live], w));
+            ++places[w * place_count + count + 1];
+            kept += count;
+        }
+    }
+    return kept;
+}
+
+// The words of each panel, those that keep equally many weights one after the other: the loop over a word then ends
+// where it ended for the word before, which the processor guesses right.
+inline void sort_words(const Layer &layer, const std::uint64_t *words, Rows &rows) {
+    const std::int64_t W = layer.words(), live_count = rows.live_count;
+    std::int32_t *places = rows.places;
+    Visit *visits = rows.visits;
+    for (std::int64_t w = 0; w < W; ++w) {
+        std::int32_t place = static_cast<std::int32_t>(w * live_count);
+        for (std::int64_t n = 0; n < place_count; ++n) {
+            place += places[w * place_count + n];
+            places[w * place_count + n] = place;
+        }
+    }
+    for (std::int64_t live = 0; live < live_count; ++live) {
+        const std::int32_t r = rows.live[live];
+        for (std::int64_t w = 0; w < W; ++w) {
+            const std::uint64_t word = word_of(layer, words, r, w);
+            const int count = __builtin_popcountll(word);
+            visits[places[w * place_count + count]++] = {word, r, count};
+        }
+    }
+    float *next = rows.packed;
+    for (std::int64_t w = 0; w < W; ++w) next = pack_weights(layer, visits + w * live_count, live_count, w, next);
+}
+
 // The rows themselves, zeros for dropped weights.
-inline void copy_rows(const Layer &layer, const std::uint64_t *words, Rows &rows) {
-    const std::int64_t W = layer.words();
+inline void copy_rows(const Layer &layer, const std::uint64_t *words, const Rows &rows) {
     for (std::int64_t live = 0; live < rows.live_count; ++live) {
         const std::int64_t r = rows.live[live];
         const float *weight = layer.weight + r * layer.columns;
-        float *to = rows.dense + live * layer.columns;
-        for (std::int64_t w = 0; w < W; ++w) {
-            const std::int64_t first = w * word_bits, count = lesser(word_bits, layer.columns - first);
-            const std::uint64_t word = layer.first_word < 0 ? ~std::uint64_t{0} : words[layer.first_word + r * W + w];
-            for (std::int64_t i = 0; i < count; ++i) {
-                to[first + i] = ((word >> i) & 1) != 0 ? weight[first + i] : 0.0f;
-            }
+        float *to = rows.packed + live * layer.columns;
+        for (std::int64_t w = 0; w < layer.words(); ++w) {
+            std::uint64_t word = word_of(layer, words, r, w);
+            std::int64_t i = w * word_bits;
+            const std::int64_t end = lesser(layer.columns, i + word_bits);
+            for (; i + L <= end; i += L, word >>= L) Vec::load_kept(weight + i, word).store(to + i);
+            for (; i < end; ++i, word >>= 1) to[i] = (word & 1) != 0 ? weight[i] : 0.0f;
         }
     }
+}
+
+inline Way cheapest_way(const Layer &layer, std::int64_t kept, std::int64_t read) {
+    if (static_cast<double>(kept) >= layer.dense_from * static_cast<double>(read)) return Way::dense;
+    // Below, a panel of 64 columns keeps less than the two weights that pay for the way of its sums.
+    return layer.registers > 0 && kept * 32 >= read ? Way::words : Way::list;
 }
 
 inline void list_layer(const Layer &layer, const std::uint64_t *words, Rows &rows, bool all) {
-    const std::int64_t W = layer.words();
-    std::int64_t bits = 0;
-    const auto word_of = [&](std::int64_t r, std::int64_t w) {
-        if (layer.first_word >= 0) return words[layer.first_word + r * W + w];
-        const std::int64_t left = layer.columns - w * word_bits;
-        return left < word_bits ? (std::uint64_t{1} << left) - 1 : ~std::uint64_t{0};
-    };
-    for (std::int64_t live = 0; live < rows.live_count; ++live) {
-        const std::int64_t r = rows.live[live];
-        for (std::int64_t w = 0; w < W; ++w) bits += __builtin_popcountll(word_of(r, w));
+    const std::int64_t kept = count_words(layer, words, rows);
+    rows.whole = cheapest_way(layer, kept, rows.live_count * layer.columns);
+    rows.way = all ? Way::list : rows.whole;
+    if (rows.way == Way::list) list_kept(layer, words, rows);
+    if (rows.whole == Way::words) sort_words(layer, words, rows);
+    if (rows.whole == Way::dense) {
+        const bool is_copy = kept < layer.rows * layer.columns;
+        rows.dense = is_copy ? rows.packed : layer.weight;
+        if (is_copy) copy_rows(layer, words, rows);
     }
-    const double most = static_cast<double>(rows.live_count * layer.columns);
-    rows.has_dense = static_cast<double>(bits) >= layer.dense_from * most;
-    rows.is_dense = rows.has_dense && !all;
-    if (rows.has_dense) copy_rows(layer, words, rows);
-    if (rows.is_dense) return;
-    const std::int64_t panel = panel_words(layer, bits, rows.live_count * layer.columns);
-    rows.panels = (W + panel - 1) / panel;
-    Kept *next = rows.kept;
-    std::int64_t live = 0, *start = rows.start;
-    for (std::int64_t r = 0; r < layer.rows; ++r) {
-        const bool read = live < rows.live_count && rows.live[live] == r;
-        live += read;
-        const float *weight = layer.weight + r * layer.columns;
-        for (std::int64_t q = 0; q < rows.panels; ++q) {
-            *start++ = next - rows.kept;
-            for (std::int64_t w = q * panel; read && w < lesser(W, (q + 1) * panel); ++w) {
-                next = list_word(layer, word_of(r, w), w * word_bits, weight, next);
-            }
-        }
-    }
-    *start = next - rows.kept;
 }
 
-// all: rows that nobody reads too, and lists of rows that are dense
+// all: rows that nobody reads too, and lists whatever the way of whole layers
 inline void list_rows(const Program &program, const std::uint64_t *words, Rows *rows, bool all) {
     find_live(program, words, rows, all);
     for (std::int64_t l = 0; l < program.layer_count; ++l) list_layer(program.layers[l], words, rows[l], all);

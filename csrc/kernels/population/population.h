@@ -8,8 +8,8 @@
 // one weight serves many samples. A program runs its narrow steps `width` times, then its wide ones once.
 //
 // Weights under clear bits are skipped; a layer that keeps most weights multiplies zeros in their place, which
-// changes no sum. Each output is one accumulator that starts with the bias and
-// takes the kept products in ascending order, so neither the instruction set nor the number of threads changes a bit.
+// changes no sum. Each output is one accumulator that starts with the bias and takes the kept products in ascending
+// order, so neither the instruction set nor the number of threads changes a bit.
 #ifndef OPTPRUNE_KERNELS_POPULATION_H
 #define OPTPRUNE_KERNELS_POPULATION_H
 
@@ -21,6 +21,7 @@ namespace optprune::population {
 
 constexpr int most_dims = 6;
 constexpr int most_numbers = 24;
+constexpr std::int64_t word_bits = 64;
 
 enum class Space : std::int64_t { narrow_input, wide_input, narrow, wide, constant };
 
@@ -85,7 +86,7 @@ struct Layer {
     std::int64_t registers;      // of samples and positions that one weight of a linear layer serves; 0: a convolution
     double dense_from;           // share of kept weights from which dropped ones are multiplied too; above 1: never
 
-    std::int64_t words() const { return (columns + 63) / 64; }
+    std::int64_t words() const { return (columns + word_bits - 1) / word_bits; }
 };
 
 // What a row keeps, in ascending order of columns. Offsets count floats.
@@ -95,26 +96,39 @@ struct Kept {
 };
 
 constexpr int dense_strip = 16;  // outputs of a channel that a dense convolution takes together
+
+// One word of a row's mask, and how many weights it keeps.
+struct Visit {
+    std::uint64_t bits;
+    std::int32_t row, count;
+};
+
+constexpr std::int64_t place_count = word_bits + 2;  // to sort the words of a panel in
+
+// How the kept weights of a layer are given.
+enum class Way {
+    list,   // row by row, each weight with the offset of its input
+    words,  // panel by panel of 64 columns: what the rows read of a panel stays in the first-level cache
+    dense,  // all weights, zeros for dropped ones, which change no sum
+};
+
 constexpr int kept_slack = 8;  // entries past the last one that listing may overwrite
 
 // The kept weights of one layer under one mask.
 struct Rows {
     std::int32_t *live;       // rows to compute, ascending
     std::int64_t live_count;
-    // Row r's weights in panel q of columns start at kept[start[r * panels + q]]; the last entry is the end of all.
-    std::int64_t panels;
-    std::int64_t *start;
+    Way way, whole;           // what linear() takes; the cheapest where all live rows are computed
+    std::int64_t *start;      // list: row r's weights start at kept[start[r]]; the last entry is the end of all
     Kept *kept;
-    // [live_count, columns] instead of the list where most weights are kept: dropped ones are zeros, which change no sum.
-    float *dense;
-    bool is_dense;
-    bool has_dense;           // both, where somebody wants the list too
+    Visit *visits;            // words: live_count in each panel
+    std::int32_t *places;     // words: place_count for each panel
+    float *packed;            // words: the weights in the order of the visits; dense: memory for the rows
+    const float *dense;       // dense: [live_count, columns]
     std::uint64_t *used;      // [words]: columns that some live row keeps
     std::int64_t first_row = 0;  // the row that `start` begins with
 
-    const std::int64_t *panel_start(std::int64_t row, std::int64_t panel) const {
-        return start + (row - first_row) * panels + panel;
-    }
+    const std::int64_t *start_of(std::int64_t row) const { return start + row - first_row; }
 };
 
 // Plain pointers: what has templates of the standard library in it must not be compiled for one instruction set only.

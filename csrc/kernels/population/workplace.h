@@ -48,19 +48,24 @@ class Workplace {
   private:
     void add_rows(const Layer &layer) {
         live_.push_back(make_buffer<std::int32_t>(layer.rows));
-        start_.push_back(make_buffer<std::int64_t>(layer.rows * layer.words() + 1));
+        start_.push_back(make_buffer<std::int64_t>(layer.rows + 1));
         kept_.push_back(make_buffer<Kept>(layer.rows * layer.columns + kept_slack));
         used_.push_back(make_buffer<std::uint64_t>(layer.words()));
-        dense_.push_back(make_buffer<float>(layer.dense_from <= 1 ? layer.rows * layer.columns : 1));
-        rows_.push_back({live_.back().get(), 0, 1, start_.back().get(), kept_.back().get(), dense_.back().get(), false,
-                         false, used_.back().get()});
+        const bool is_linear = layer.registers > 0;
+        visits_.push_back(make_buffer<Visit>(is_linear ? layer.rows * layer.words() : 1));
+        places_.push_back(make_buffer<std::int32_t>(layer.words() * place_count));
+        weights_.push_back(make_buffer<float>(is_linear || layer.dense_from <= 1 ? layer.rows * layer.columns : 1));
+        rows_.push_back({live_.back().get(), 0, Way::list, Way::list, start_.back().get(), kept_.back().get(),
+                         visits_.back().get(), places_.back().get(), weights_.back().get(), nullptr,
+                         used_.back().get()});
     }
 
     Buffer<float> narrow_, wide_, packed_, partial_;
-    std::vector<Buffer<std::int32_t>> live_;
+    std::vector<Buffer<std::int32_t>> live_, places_;
     std::vector<Buffer<std::int64_t>> start_;
     std::vector<Buffer<Kept>> kept_;
-    std::vector<Buffer<float>> dense_;
+    std::vector<Buffer<Visit>> visits_;
+    std::vector<Buffer<float>> weights_;
     std::vector<Buffer<std::uint64_t>> used_;
     std::vector<Rows> rows_;
 };

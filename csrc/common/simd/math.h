@@ -87,14 +87,28 @@ inline Vec logarithm(Vec x) {
 }
 
 // 1 - erf x for x >= 0: e^(-x²) t p(t) with t = 1 / (1 + x/2). The part of x² that does not fit a float is put back.
-inline Vec erfc_positive(Vec x) {
+template <int N>
+void erfc_positive(Vec (&x)[N]) {
     static const float p[] = {0.28208953f, 0.28222835f, 0.2454257f, 0.18416385f, 0.060096312f, 0.022883805f,
                               -0.001878729f, -0.3109045f, 0.39578521f, -0.19660129f, 0.03671173f};
-    x = Vec::min(Vec::spread(10.0f), x);  // nothing is left beyond, and squares of huge numbers are not finite
-    const Vec t = Vec::div(Vec::spread(1.0f), Vec::fma(x, Vec::spread(0.5f), Vec::spread(1.0f)));
-    const Vec square = Vec::mul(x, x), lost = Vec::fma(x, x, negative(square));
-    const Vec e = exponential(negative(square));
-    return Vec::mul(Vec::mul(Vec::fma(e, negative(lost), e), t), polynomial(t, p));
+    Vec t[N], lost[N], sum[N];
+    // nothing is left beyond ten, and squares of huge numbers are not finite
+    for (int i = 0; i < N; ++i) x[i] = Vec::min(Vec::spread(10.0f), x[i]);
+    for (int i = 0; i < N; ++i) {
+        t[i] = Vec::div(Vec::spread(1.0f), Vec::fma(x[i], Vec::spread(0.5f), Vec::spread(1.0f)));
+    }
+    for (int i = 0; i < N; ++i) {
+        const Vec square = Vec::mul(x[i], x[i]);
+        lost[i] = Vec::fma(x[i], x[i], negative(square));
+        x[i] = negative(square);
+    }
+    exponentials(x);
+    for (int i = 0; i < N; ++i) x[i] = Vec::mul(Vec::fma(x[i], negative(lost[i]), x[i]), t[i]);
+    for (int i = 0; i < N; ++i) sum[i] = Vec::fma(Vec::spread(p[10]), t[i], Vec::spread(p[9]));
+    for (int k = 8; k >= 0; --k) {
+        for (int i = 0; i < N; ++i) sum[i] = Vec::fma(sum[i], t[i], Vec::spread(p[k]));
+    }
+    for (int i = 0; i < N; ++i) x[i] = Vec::mul(x[i], sum[i]);
 }
 
 inline Vec hyperbolic_tangent(Vec x) {
@@ -124,10 +138,16 @@ inline Vec exponential_less_one(Vec x) {
 inline Vec logistic_unit(Vec x) { return Vec::mul(Vec::max(Vec::spread(-80.0f), x), logistic(x)); }
 
 // x Φ(x), with erf through its complement: no digits are lost on the negative side
-inline Vec gaussian_unit(Vec x) {
-    const Vec tail = Vec::mul(Vec::spread(0.5f), erfc_positive(Vec::mul(absolute(x), Vec::spread(0.70710678f))));
-    const Vec share = Vec::if_less(x, Vec::zero(), tail, Vec::sub(Vec::spread(1.0f), tail));
-    return Vec::mul(Vec::max(Vec::spread(-80.0f), x), share);
+template <int N>
+void gaussian_units(Vec (&x)[N]) {
+    Vec tail[N];
+    for (int i = 0; i < N; ++i) tail[i] = Vec::mul(absolute(x[i]), Vec::spread(0.70710678f));
+    erfc_positive(tail);
+    for (int i = 0; i < N; ++i) {
+        const Vec half = Vec::mul(Vec::spread(0.5f), tail[i]);
+        const Vec share = Vec::if_less(x[i], Vec::zero(), half, Vec::sub(Vec::spread(1.0f), half));
+        x[i] = Vec::mul(Vec::max(Vec::spread(-80.0f), x[i]), share);
+    }
 }
 
 }  // namespace

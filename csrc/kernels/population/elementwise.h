@@ -24,7 +24,11 @@ inline Vec activate(Vec x, Activation kind, const float *parameters) {
             const Vec curve = exponential_less_one(Vec::min(Vec::zero(), x));
             return Vec::if_less(x, Vec::zero(), Vec::mul(curve, Vec::spread(parameters[0])), x);
         }
-        case Activation::gelu: return gaussian_unit(x);
+        case Activation::gelu: {
+            Vec one[1] = {x};
+            gaussian_units(one);
+            return one[0];
+        }
         case Activation::gelu_tanh: {
             const Vec cube = Vec::mul(Vec::mul(x, x), x);
             const Vec inner = Vec::mul(Vec::spread(0.79788456f), Vec::fma(cube, Vec::spread(0.044715f), x));
@@ -43,6 +47,19 @@ inline Vec activate(Vec x, Activation kind, const float *parameters) {
     return x;
 }
 
+// GELU of `n` registers, `step` floats from one to the next: long enough for four to be computed side by side.
+inline void gaussian_run(float *x, std::int64_t n, std::int64_t step) {
+    constexpr int abreast = 4;
+    std::int64_t k = 0;
+    for (; k + abreast <= n; k += abreast) {
+        Vec some[abreast];
+        for (int i = 0; i < abreast; ++i) some[i] = Vec::load(x + (k + i) * step);
+        gaussian_units(some);
+        for (int i = 0; i < abreast; ++i) some[i].store(x + (k + i) * step);
+    }
+    for (; k < n; ++k) activate(Vec::load(x + k * step), Activation::gelu, nullptr).store(x + k * step);
+}
+
 template <class F>
 void pointwise(const Tile &tile, const Step &step, F f) {
     float *out = at(tile, step.out);
@@ -50,6 +67,10 @@ void pointwise(const Tile &tile, const Step &step, F f) {
     const std::int64_t last = step.out.rank - 1, n = step.out.shape[last];
     const std::int64_t so = step.out.stride[last], sa = step.a.stride[last], sb = step.b.stride[last];
     each(step.out, step.a, step.b, last, [&](std::int64_t o, std::int64_t i, std::int64_t j) {
+        if (step.activation == Activation::gelu) {
+            for (std::int64_t k = 0; k < n; ++k) f(a.get(i + k * sa), b, j + k * sb).store(out + (o + k * so) * L);
+            return gaussian_run(out + o * L, n, so * L);
+        }
         for (std::int64_t k = 0; k < n; ++k) {
             const Vec v = f(a.get(i + k * sa), b, j + k * sb);
             activate(v, step.activation, step.parameters).store(out + (o + k * so) * L);

@@ -153,6 +153,10 @@ inline void activate_rows(const Tile &tile, const Step &step, const Rows &rows, 
     for (std::int64_t live = 0; live < rows.live_count; ++live) {
         const std::int64_t r = rows.live[live];
         float *row = out + r * step.out.stride[0] * L;
+        if (step.activation == Activation::gelu) {
+            gaussian_run(row, registers, L);
+            continue;
+        }
         for (std::int64_t n = 0; n < registers; ++n) {
             activate(Vec::load(row + n * L), step.activation, step.parameters).store(row + n * L);
         }

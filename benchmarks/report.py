@@ -36,7 +36,12 @@ def group(rows: Sequence[Row], *keys: str) -> dict[tuple[Any, ...], list[Row]]:
     return found
 
 
-def masked_forward(document: Document) -> str:
+def masked_forward(documents: Sequence[Document]) -> str:
+    """The tables of all documents, one after another, and the picture."""
+    return "\n\n".join([*map(_tables, documents), f"![speed-up against density]({plots.SPEED_UP})"])
+
+
+def _tables(document: Document) -> str:
     """A table for each network, size and number of threads: a row a rival, a column a density."""
     parts = []
     for (network, P, B, threads), rows in group(document["rows"], "network", "P", "B", "threads").items():
@@ -65,7 +70,7 @@ def masked_forward(document: Document) -> str:
     parts.append(f"Medians; peak: {document['peak']}, {measured}. Cache: 256 KiB read again and again, "
                  f"{bandwidth:.0f} GB/s a thread, against one float read a multiply-add, which is what skipping zeros "
                  f"asks for. {where}")
-    return "\n\n".join([*parts, f"![speed-up against density]({plots.SPEED_UP})"])
+    return "\n\n".join(parts)
 
 
 def memory(rows: Sequence[Row]) -> str:
@@ -73,19 +78,22 @@ def memory(rows: Sequence[Row]) -> str:
     return f"{max(known) / 2**20:.0f}" if known else ""
 
 
-def cost(document: Document) -> str:
+def cost(documents: Sequence[Document]) -> str:
+    document = documents[-1]
     table = [[row["network"], f"{row['over']} = {', '.join(map(str, row['at']))}", f"{1000 * row['slope_s']:.4f}",
               f"{1000 * row['intercept_s']:.2f}", f"{row['r2']:.4f}"] for row in document["rows"]]
     return (markdown(["network", "over", "ms for one more", "ms at nought", "R²"], table) + "\n\n"
             + from_where(document, "benchmarks.masked_forward.fit_cost") + f"\n\n![cost by size]({plots.COST})")
 
 
-def swaps(document: Document) -> str:
+def swaps(documents: Sequence[Document]) -> str:
+    document = documents[-1]
     table = markdown(moves.HEADER, [moves.cells(row) for row in document["rows"]])
     return f"{table}\n\n{from_where(document, 'benchmarks.moves.run')}"
 
 
-SECTIONS: dict[str, Callable[[Document], str]] = {"masked_forward": masked_forward, "cost": cost, "moves": swaps}
+Section = Callable[[Sequence[Document]], str]
+SECTIONS: dict[str, Section] = {"masked_forward": masked_forward, "cost": cost, "moves": swaps}
 
 
 def filled(page: str, name: str, content: str) -> str:
@@ -101,17 +109,21 @@ def filled(page: str, name: str, content: str) -> str:
     return f"{before}{begin}\n{content}\n{end}{rest.partition(end)[2]}"
 
 
+def newest(name: str, folder: Path) -> list[Document]:
+    """The documents of a kind that the latest of their commits measured, oldest first; one run may fill several."""
+    documents: list[Document] = list(results.read(name, folder))
+    return [d for d in documents if d["machine"]["commit"] == documents[-1]["machine"]["commit"]]
+
+
 def main(folder: Path = results.FOLDER, docs: Path = DOCS) -> list[str]:
-    """The newest file of each kind; returns the names of the sections that were written."""
+    """The newest files of each kind; returns the names of the sections that were written."""
     page = docs / "RESULTS.md"
-    content, written = page.read_text(), []
-    for name, section in SECTIONS.items():
-        documents = results.read(name, folder)
-        if documents:
-            content = filled(content, name, section(documents[-1]))
-            written.append(name)
+    content, found = page.read_text(), {name: newest(name, folder) for name in SECTIONS}
+    written = [name for name, documents in found.items() if documents]
+    for name in written:
+        content = filled(content, name, SECTIONS[name](found[name]))
     page.write_text(content)
-    plots.draw({name: results.read(name, folder)[-1]["rows"] for name in written}, docs)
+    plots.draw({name: [row for document in found[name] for row in document["rows"]] for name in written}, docs)
     return written
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from typing import Any
 
@@ -94,6 +95,22 @@ def layer_norm(call: Call) -> int | None:
                            eps=call["eps"])
 
 
+def group_norm(call: Call) -> int | None:
+    """A layer normalisation of each group, then the channels' own factors and shifts."""
+    x, build, shape = call.x, call.build, call.shape
+    tensors = _tensors(call, {"weight": call["weight"], "bias": call["bias"]})
+    if tensors is None or x is None:
+        return None
+    group = (call["num_groups"], math.prod(shape) // call["num_groups"])
+    value = build.reshape(x, group)
+    value = build.reshape(build.emit("layer_norm", (value,), group, dims=1, eps=call["eps"]), shape)
+    for role, op in (("weight", "mul"), ("bias", "add")):
+        if role in tensors:
+            channels = build.reshape(build.constant(call[role]), (shape[0], *(1 for _ in shape[1:])))
+            value = build.emit(op, (value, channels), shape)
+    return value
+
+
 def embedding(call: Call) -> int | None:
     tensors = _tensors(call, {"weight": call["weight"]}, prunable="weight")
     x = call.build.value(call["indices"])
@@ -103,4 +120,4 @@ def embedding(call: Call) -> int | None:
 
 
 LAYERS: dict[str, Converter] = {"linear": linear, "conv1d": convolution, "conv2d": convolution,
-                                "batch_norm": batch_norm, "layer_norm": layer_norm}
+                                "batch_norm": batch_norm, "layer_norm": layer_norm, "group_norm": group_norm}

@@ -1,7 +1,7 @@
 """A graph cut into parts: what the native engine runs, and what torch runs between.
 
-    input ─▶ [ conv2d, relu ] ─▶ [ group_norm ] ─▶ [ relu, conv2d, linear ] ─▶ output
-               native              torch             native
+    input ─▶ [ conv2d, relu ] ─▶ [ cumsum ] ─▶ [ relu, conv2d, linear ] ─▶ output
+               native             torch          native
 
 Parts run in order. A value that a later part reads leaves its part in row-major order, with the batch in front.
 """

@@ -47,6 +47,11 @@ def residual(m: nn.ModuleDict, x: Tensor) -> Tensor:
     return m["fc"](F.max_pool2d(y, 2).flatten(1))  # 9 x 7: a row and a column are left over
 
 
+def in_groups(m: nn.ModuleDict, x: Tensor) -> Tensor:
+    y = m["n1"](m["a"](x)).relu()
+    return m["fc"]((m["n2"](m["b"](y)) + y).relu().mean((2, 3)))
+
+
 def unfolded(m: nn.ModuleDict, x: Tensor) -> Tensor:
     y = m["n1"](F.max_pool2d(m["a"](x).relu(), 3, 2, 1))
     return m["b"](torch.cat([y, y.sigmoid() * y], 1)).mean((2, 3))
@@ -73,6 +78,8 @@ NETS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
                             grouped=conv(6, 4, 3, groups=2, padding=1), last=conv(4, 1, (2, 3))), (2, 9, 7)),
     "residual": (lambda: Net(residual, a=conv(2, 4, 3, padding=1), n1=nn.BatchNorm2d(4), b=conv(4, 4, 3, padding=1),
                              n2=nn.BatchNorm2d(4), fc=nn.Linear(4 * 4 * 3, 3)), (2, 9, 7)),
+    "in groups": (lambda: Net(in_groups, a=conv(2, 6, 3, padding=1), n1=nn.GroupNorm(3, 6), b=conv(6, 6, 3, padding=1),
+                              n2=nn.GroupNorm(2, 6, affine=False), fc=nn.Linear(6, 3)), (2, 9, 7)),
     "unfolded": (lambda: Net(unfolded, a=conv(2, 4, 3), n1=nn.BatchNorm2d(4), b=conv(8, 3, 3, padding=1)), (2, 9, 8)),
     "average": (lambda: Net(lambda m, x: m["b"](F.avg_pool2d(m["a"](x), 3, 2, 1)).flatten(1), a=conv(2, 4, 3),
                             b=conv(4, 2, 2)), (2, 9, 8)),

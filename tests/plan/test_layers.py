@@ -98,6 +98,20 @@ def test_layer_norm_and_positions(captured):
         ("layer_norm", {"dims": 2, "eps": 0.1}, {})]
 
 
+@pytest.mark.parametrize("shape", [(6, 5, 4), (6, 7), (6,)])
+def test_group_norm_is_a_layer_norm_of_each_group(captured, shape):
+    """`captured` compares the graph with the model."""
+    norm = nn.GroupNorm(3, 6)
+    nn.init.normal_(norm.weight)
+    nn.init.normal_(norm.bias)
+    more = ["reshape"] if len(shape) > 1 else []
+    steps = ["reshape", "layer_norm", "reshape", "constant", *more, "mul", "constant", *more, "add"]
+    model = nn.Sequential(nn.Linear(shape[-1], shape[-1]), norm)
+    assert ops(captured(model, torch.randn(3, *shape))) == ["input", "linear", *steps]
+    model[1] = nn.GroupNorm(2, 6, eps=0.1, affine=False)
+    assert ops(captured(model, torch.randn(3, *shape))) == ["input", "linear", "reshape", "layer_norm", "reshape"]
+
+
 POOLS = {
     "max": (lambda x: F.max_pool2d(x, 3, 2, 1), "max_pool", (3, 3), (2, 2), (1, 1)),
     "avg": (lambda x: F.avg_pool2d(x, (2, 4)), "avg_pool", (2, 4), (2, 4), (0, 0)),

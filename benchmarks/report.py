@@ -16,7 +16,8 @@ from benchmarks.moves import run as moves
 from optprune_fast.bench import markdown
 from optprune_fast.bench.table import milliseconds, text
 
-DOCS = Path(__file__).parents[1] / "docs"
+ROOT = Path(__file__).parents[1]
+DOCS, README = ROOT / "docs", ROOT / "README.md"
 Document = Mapping[str, Any]
 Row = Mapping[str, Any]
 
@@ -73,6 +74,18 @@ def _tables(document: Document) -> str:
     return "\n\n".join(parts)
 
 
+def speed(documents: Sequence[Document]) -> str:
+    """A row a network, a column a density: how many times faster than the best torch rival, on one thread."""
+    rows = [row for document in documents for row in document["rows"] if row["ours"] and row["threads"] == 1]
+    densities = sorted({row["density"] for row in rows}, reverse=True)
+    table = []
+    for (network, P, B), own in group(rows, "network", "P", "B").items():
+        at = {row["density"]: text(row["ratio"], "{:.1f}×") for row in own}
+        table.append([f"{network}, {P} masks, {B} samples", *(at.get(density, "") for density in densities)])
+    head = ["weights kept", *(f"{100 * density:g} %" for density in densities)]
+    return f"{markdown(head, table)}\n\n{from_where(documents[-1], 'benchmarks.masked_forward.run --compile')}"
+
+
 def memory(rows: Sequence[Row]) -> str:
     known = [row["memory_bytes"] for row in rows if row["memory_bytes"] is not None]
     return f"{max(known) / 2**20:.0f}" if known else ""
@@ -115,17 +128,19 @@ def newest(name: str, folder: Path) -> list[Document]:
     return [d for d in documents if d["machine"]["commit"] == documents[-1]["machine"]["commit"]]
 
 
-def main(folder: Path = results.FOLDER, docs: Path = DOCS) -> list[str]:
-    """The newest files of each kind; returns the names of the sections that were written."""
+def main(folder: Path = results.FOLDER, docs: Path = DOCS, readme: Path | None = None) -> list[str]:
+    """The newest files of each kind; returns the names of the sections that were written. readme: gets a summary."""
     page = docs / "RESULTS.md"
     content, found = page.read_text(), {name: newest(name, folder) for name in SECTIONS}
     written = [name for name, documents in found.items() if documents]
     for name in written:
         content = filled(content, name, SECTIONS[name](found[name]))
     page.write_text(content)
+    if readme is not None and "masked_forward" in written:
+        readme.write_text(filled(readme.read_text(), "speed", speed(found["masked_forward"])))
     plots.draw({name: [row for document in found[name] for row in document["rows"]] for name in written}, docs)
     return written
 
 
 if __name__ == "__main__":
-    print("written:", ", ".join(main()) or "nothing, there are no results")
+    print("written:", ", ".join(main(readme=README)) or "nothing, there are no results")

@@ -69,8 +69,11 @@ def test_the_report_fills_its_sections_and_nothing_else(measured, tmp_path):
     assert once.partition("<!-- masked_forward table -->")[0] == page.partition("<!-- masked_forward table -->")[0]
     pictures = {path.name for path in tmp_path.glob("*.png")}
     assert pictures == {"speed_up_by_density.png", "cost_by_size.png"} == set(re.findall(r"!\[.+\]\((.+)\)", once))
-    report.main(measured, tmp_path)
+    readme = tmp_path / "README.md"
+    readme.write_text("before <!-- speed table --><!-- /speed table --> after")
+    report.main(measured, tmp_path, readme)
     assert (tmp_path / "RESULTS.md").read_text() == once
+    assert re.search(r"before .*\| weights kept \| 100 % \| 10 % \|.*\| mlp, .* after", readme.read_text(), re.S)
 
 
 def test_the_newest_file_counts(tmp_path):

@@ -76,7 +76,8 @@ def _tables(document: Document) -> str:
 
 def speed(documents: Sequence[Document]) -> str:
     """A row a network, a column a density: how many times faster than the best torch rival, on one thread."""
-    rows = [row for document in documents for row in document["rows"] if row["ours"] and row["threads"] == 1]
+    rows = [row for document in documents for row in document["rows"]
+            if row["ours"] and row["ratio"] and row["threads"] == 1]
     densities = sorted({row["density"] for row in rows}, reverse=True)
     table = []
     for (network, P, B), own in group(rows, "network", "P", "B").items():

@@ -37,13 +37,15 @@ def describe_machine() -> dict[str, Any]:
 
 
 def commit() -> str | None:
-    """The commit of the package's source, with a plus sign where the tree has changes; None for an installed one."""
+    """The commit of the package's source, with a plus sign where the tree has changes other than new results; None for
+    an installed one."""
     root = Path(__file__).parents[2]
     if not (root / ".git").exists():
         return None
     try:
         head = _git(root, "rev-parse", "--short", "HEAD")
-        return head + ("+" if _git(root, "status", "--porcelain", "--untracked-files=no") else "")
+        changed = _git(root, "status", "--porcelain", "--untracked-files=no", "--", ".", ":!benchmarks/results")
+        return head + ("+" if changed else "")
     except (OSError, subprocess.CalledProcessError):  # no git here, or a tree that it does not trust
         return None
 

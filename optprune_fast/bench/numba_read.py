@@ -5,13 +5,16 @@ from __future__ import annotations
 from typing import Any
 
 import numba
+import numpy
 
 
 @numba.njit(fastmath=True)
 def read(x: Any, times: int) -> Any:
     """The sum of x [n], `times` times over."""
-    total = x[0]
+    total = numpy.float32(0)
     for _ in range(times):
-        for value in x:
-            total += value
+        once = numpy.float32(0)
+        for i in range(x.size):  # an iterator would not become vectors
+            once += x[i]
+        total += once
     return total

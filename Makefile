@@ -40,6 +40,11 @@ $(VENV)/installed: $(VENV)/build-tools pyproject.toml $(NATIVE)
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(PIP) --no-build-isolation --editable '.[demo,dev,triton]'
 	@touch $@
 
+# Numba compiles a cached function anew when its own file has changed, and does not see the files that it calls into.
+$(VENV)/numba-cache: $(wildcard optprune_fast/engine/numba_*.py) | $(VENV)/installed
+	find optprune_fast -name '*.nb[ic]' -delete
+	@touch $@
+
 demo: install
 	$(BIN)/optprune-fast demo
 
@@ -50,10 +55,10 @@ lint: install
 	$(BIN)/mypy
 
 # CI prints the last lines of a run: the doctests come first, the table of backends and pytest's closing line last.
-tests: install doctests
+tests: install doctests $(VENV)/numba-cache
 	$(BIN)/pytest -q
 
-doctests: install
+doctests: install $(VENV)/numba-cache
 	$(BIN)/pytest -q --doctest-modules optprune_fast
 
 bench: install

@@ -11,7 +11,7 @@ from torch import Tensor
 from optprune_fast.engine.numba_kernel import run
 from optprune_fast.engine.numba_program import Array, encode, floats, words_array
 from optprune_fast.engine.numba_vectors import LANES
-from optprune_fast.engine.population import LOSSES, SUM_GROUP, Turned, input_parts
+from optprune_fast.engine.population import LOSSES, SUM_GROUP, Tiled, Turned
 from optprune_fast.masks.layout import MaskLayout
 from optprune_fast.ops import numba_support
 from optprune_fast.plan.graph import Graph
@@ -22,7 +22,7 @@ from optprune_fast.runtime.threads import thread_count
 WIDTHS = (SUM_GROUP // LANES, 2 * SUM_GROUP // LANES)
 
 
-class NumbaPopulation:
+class NumbaPopulation(Tiled):
     """One network, as tables for tiles of `width` registers; results are those of `Population`, bit for bit.
 
     samples:  how many will usually be evaluated: few samples need narrower tiles
@@ -33,15 +33,6 @@ class NumbaPopulation:
                  loss: bool = True) -> None:
         self.program = lower(graph, layout, state, WIDTHS[samples > SUM_GROUP], loss=loss)
         self._encoded = encode(self.program)
-
-    @property
-    def output_shape(self) -> tuple[int, ...]:
-        return self.program.output_shape
-
-    def turn(self, args: Mapping[int | str, Tensor], samples: int, dense: Tensor | None) -> Turned:
-        """Inputs of `samples` samples, [B, …] each, as tiles."""
-        narrow, wide = input_parts(self.program, args, samples, dense)
-        return Turned(self._tiles(narrow, samples, 1), self._tiles(wide, samples, self.program.width), samples)
 
     def _tiles(self, x: Tensor | None, samples: int, width: int) -> Tensor | None:
         """[B, features] -> [tiles, features, width, LANES], absent samples zero."""

@@ -41,7 +41,26 @@ class Turned:
     samples: int
 
 
-class Population:
+class Tiled:
+    """What the engines share: a program, and inputs turned into tiles for it."""
+
+    program: Program
+
+    @property
+    def output_shape(self) -> tuple[int, ...]:
+        return self.program.output_shape
+
+    def turn(self, args: Mapping[int | str, Tensor], samples: int, dense: Tensor | None) -> Turned:
+        """Inputs of `samples` samples, [B, …] each, as tiles."""
+        narrow, wide = input_parts(self.program, args, samples, dense)
+        return Turned(self._tiles(narrow, samples, 1), self._tiles(wide, samples, self.program.width), samples)
+
+    def _tiles(self, x: Tensor | None, samples: int, width: int) -> Tensor | None:
+        """[B, features] in the layout of this engine's tiles, absent samples zero."""
+        raise NotImplementedError
+
+
+class Population(Tiled):
     """One network, compiled for tiles of `width` registers.
 
     samples:  how many will usually be evaluated: few samples need narrower tiles
@@ -58,15 +77,6 @@ class Population:
         self.chained = chained(graph)
         self.program = lower(graph, layout, state, width, reuse=not keep, apart=self.chained if keep else 0, loss=loss)
         self._plan, self._alive = build(native.module(), self.program)
-
-    @property
-    def output_shape(self) -> tuple[int, ...]:
-        return self.program.output_shape
-
-    def turn(self, args: Mapping[int | str, Tensor], samples: int, dense: Tensor | None) -> Turned:
-        """Inputs of `samples` samples, [B, …] each, as tiles."""
-        narrow, wide = input_parts(self.program, args, samples, dense)
-        return Turned(self._tiles(narrow, samples, 1), self._tiles(wide, samples, self.program.width), samples)
 
     def _tiles(self, x: Tensor | None, samples: int, width: int) -> Tensor | None:
         if x is None:

@@ -139,10 +139,14 @@ def test_moves_of_a_dense_mask_are_the_moved_masks(make: Callable[[], nn.Module]
                                                    monkeypatch: pytest.MonkeyPatch) -> None:
     torch.manual_seed(5)
     monkeypatch.setitem(population.DENSE_FROM, "conv2d", ALWAYS)
-    ev = Evaluator(make().eval(), (torch.randn(9, 2, 28, 28), torch.randint(10, (9,))), backend="native",
+    model = make().eval()
+    ev = Evaluator(model, (torch.randn(9, 2, 28, 28), torch.randint(10, (9,))), backend="native",
                    reuse=())
     mask = random_masks(ev.layout, round(0.9 * ev.layout.n), [3])
     moves = torch.stack([torch.randperm(ev.layout.n)[:4] for _ in range(6)])
-    found = ev.moves(mask, moves)
-    assert torch.equal(found, ev(swap(mask, moves)))
+    found, wanted = ev.moves(mask, moves), ev(swap(mask, moves))
+    if isinstance(model, LeNet5):  # differences spread in its last layers
+        torch.testing.assert_close(found, wanted, rtol=1e-5, atol=1e-6)
+    else:
+        assert torch.equal(found, wanted)
     assert len(found.unique()) > 1

@@ -16,21 +16,11 @@ from optprune_fast.masks.operators import candidate_seeds, random_masks
 from optprune_fast.masks.packed import PackedMasks
 from optprune_fast.ops import masked_linear
 from optprune_fast.runtime import native
+from optprune_fast.testing.nets import Net
 from optprune_fast.testing.tolerance import assert_as_accurate
 
 BACKENDS = [backend for backend in ("native", "numba") if masked_linear.operation.missing(backend) is None]
 pytestmark = pytest.mark.skipif(not BACKENDS, reason="neither a compiled module nor Numba")
-
-
-class Net(nn.Module):
-    """Layers by name, and a function of them and the inputs."""
-
-    def __init__(self, function: Callable[..., Tensor], **layers: nn.Module) -> None:
-        super().__init__()
-        self.layers, self.function = nn.ModuleDict(layers), function
-
-    def forward(self, *inputs: Tensor) -> Tensor:
-        return self.function(self.layers, *inputs)
 
 
 def bent(m: nn.ModuleDict, x: Tensor) -> Tensor:

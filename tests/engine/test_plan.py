@@ -15,21 +15,11 @@ from optprune_fast.masks.operators import candidate_seeds, random_masks
 from optprune_fast.masks.packed import PackedMasks
 from optprune_fast.models import MLP, DepthwiseNet, LeNet5, ResNet20, TinyTransformer
 from optprune_fast.runtime import native
+from optprune_fast.testing.nets import Net
 from optprune_fast.testing.tolerance import assert_as_accurate
 
 pytestmark = pytest.mark.skipif(native.missing("population") is not None, reason="no compiled module")
 SIZES = (1, 7, 8, 9, 31, 32, 33, 63, 64, 65, 129)
-
-
-class Net(nn.Module):
-    """Layers by name, and a function of them and the inputs."""
-
-    def __init__(self, function: Callable[..., Tensor], **layers: nn.Module) -> None:
-        super().__init__()
-        self.layers, self.function = nn.ModuleDict(layers), function
-
-    def forward(self, *inputs: Tensor) -> Tensor:
-        return self.function(self.layers, *inputs)
 
 
 def conv(*args: int, **more: object) -> nn.Conv2d:

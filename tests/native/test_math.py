@@ -35,3 +35,18 @@ def test_activations_are_close_everywhere(kind: nn.Module, isa: str, monkeypatch
     allowed = 8 * 2.0 ** -23 * exact.abs() + 2 * (theirs - exact).abs() + 1e-15 * x.double().abs().clamp(max=10) + 1e-35
     worst = ((ours - exact).abs() / allowed).max()
     assert float(worst) <= 1, float(x[((ours - exact).abs() / allowed).argmax()])
+
+
+@pytest.mark.parametrize("isa", native.isas())
+def test_cross_entropy_is_close_for_logits_of_any_size(isa: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its exponentials are not those of the activations: differences from the largest logit, down to nothing."""
+    monkeypatch.setenv("OPTPRUNE_ISA", isa)
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(7, 7, bias=False))
+    nn.init.eye_(model[0].weight)
+    for size in (1e-3, 1.0, 20.0, 90.0, 1e4):
+        x, targets = size * torch.randn(65, 7), torch.randint(7, (65,))
+        ev = opf.Evaluator(model, (x, targets), backend="native")
+        exact = nn.functional.cross_entropy(x.double(), targets)
+        ours = float(ev(opf.PackedMasks.full(ev.layout))[0])
+        assert abs(ours - float(exact)) <= 4 * 2.0 ** -24 * max(1.0, float(x.abs().max())), size

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import pytest
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import nn
 
 from optprune_fast.masks.layout import MaskLayout
 from optprune_fast.models import MLP, DepthwiseNet, LeNet5
@@ -18,15 +16,7 @@ from optprune_fast.plan.model import state_of
 from optprune_fast.plan.program import Program
 from optprune_fast.plan.refusal import CannotLower
 from optprune_fast.plan.spread import spreads
-
-
-class Net(nn.Module):
-    def __init__(self, function: Callable[..., Tensor], **layers: nn.Module) -> None:
-        super().__init__()
-        self.layers, self.function = nn.ModuleDict(layers), function
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.function(self.layers, x)
+from optprune_fast.testing.nets import Net
 
 
 def graph_of(model: nn.Module, *shape: int) -> Graph:

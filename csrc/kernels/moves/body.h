@@ -9,8 +9,6 @@
 namespace optprune::moves {
 namespace {
 
-constexpr std::int64_t word_bits = 64;
-
 struct Pass {
     const Call &call;
     const Work &work;

@@ -14,7 +14,7 @@ using population::Layer;
 using population::Program;
 using population::Step;
 
-constexpr std::int64_t word_bits = 64;
+using population::word_bits;
 
 inline bool bit(const std::uint64_t *words, std::int64_t i) { return (words[i / word_bits] >> (i % word_bits)) & 1; }
 

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 # Turned inputs are kept from call to call up to this size; beyond it, pieces are turned when their turn comes.
 KEPT_BYTES = 1 << 30
+TIMED_SAMPLES = 1024  # of the first batch: what `seconds` runs
 CLASS_LOSSES = ("cross_entropy", "error")
 
 
@@ -153,12 +154,18 @@ class CompiledForward:
         return program.move_sums(words, moves, piece.turned, piece.classes, objective, exact=exact)
 
     def seconds(self, words: Tensor, objective: Objective) -> Tensor:
-        """float64 [steps]: wall time of each step for these masks, on the first samples, on one thread."""
+        """float64: wall time for these masks on the first samples; of each step on one thread, or of each part of a
+        network of which torch runs some."""
         batch = next(iter(self.batches))
-        piece = next(self._turned([batch.pick(slice(0, 1024))]))
+        piece = next(self._turned([batch.pick(slice(0, TIMED_SAMPLES))]))
         program = self.program(batch)
-        assert isinstance(program, Population)
+        assert isinstance(program, (Population, Mixed))
         return program.seconds(words, piece.turned, objective.name if objective.named else "outputs", piece.classes)
+
+    @property
+    def timed_samples(self) -> int:
+        """How many samples `seconds` runs."""
+        return min(TIMED_SAMPLES, next(iter(self.batches)).size)
 
     def outputs(self, words: Tensor, batch: Batch) -> Tensor:
         """float32 [P, B, …]: the network's outputs."""

@@ -185,9 +185,18 @@ class Evaluator:
         self._forward.refresh()
         self._compiled.refresh()
 
-    def explain(self) -> str:
-        """Which way the network runs, which backend serves each layer, and why not the others."""
-        return explanation(self)
+    def explain(self, density: float | None = None) -> str:
+        """Which way the network runs, which backend serves each layer, and why not the others.
+
+        density:  of each prunable layer, in [0, 1]: what the steps of a native plan should take, predicted from what
+                  multiply-adds and bytes take on this machine. None predicts for a few of the masks evaluated last,
+                  and measures them; before there are any, for the dense network
+
+        Raises `ValueError` for a density outside.
+        """
+        if density is not None and not 0 <= density <= 1:
+            raise ValueError(message("Evaluator.explain", "density must lie in [0, 1]", density=density))
+        return explanation(self, density)
 
     def plan(self, candidates: int) -> ChunkPlan:
         """How many of `candidates` and how many samples go through at once."""

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
+from optprune_fast.engine import cost_probe
+from optprune_fast.engine.cost import counts_of, way_of
 from optprune_fast.engine.mixed import Mixed
-from optprune_fast.engine.population import Population, dense_from
+from optprune_fast.engine.population import Population
 from optprune_fast.masks.packed import PackedMasks
-from optprune_fast.plan.program import LayerUse, Step
+from optprune_fast.plan.program import LayerUse, Program, Step
 
 if TYPE_CHECKING:
     from optprune_fast.engine.evaluator import Evaluator
 
 
-def explanation(evaluator: Evaluator) -> str:
+def explanation(evaluator: Evaluator, density: float | None) -> str:
     """The steps of the plan, with the time of each; or its parts; or layer by layer, with what declined and why."""
     compiled = evaluator._compiled
     runner = compiled.program(evaluator.batches.kinds[0].example) if compiled.ready else None
@@ -26,29 +29,47 @@ def explanation(evaluator: Evaluator) -> str:
     if isinstance(runner, Mixed):
         way, table = _parts_said(runner), _parts_table(evaluator, runner)
     else:
-        way, table = "the whole network, one tile of samples after the other", _plan_table(evaluator, runner)
+        way, table = "the whole network, one tile of samples after the other", _plan_table(evaluator, runner, density)
     return "\n".join([f"backend  {evaluator.backend} (asked for: {evaluator._forward.backend})",
                       f"way      plan: {way}",
                       *(f"not      {reasons}" for reasons in sorted(declined) if reasons), *table])
 
 
-def _plan_table(evaluator: Evaluator, runner: Population) -> list[str]:
-    """step, tile, weight, outputs of a row, density, way and measured milliseconds of the masks evaluated last."""
-    program, masks = runner.program, evaluator._last_masks
-    spent = None if masks is None else evaluator._compiled.seconds(masks.words, evaluator.objective)
-    density = _density(masks)
-    rows: list[tuple[str, ...]] = [("step", "kind", "tile", "weight", "positions", "density", "way", "ms a mask")]
+def _plan_table(evaluator: Evaluator, runner: Population, density: float | None) -> list[str]:
+    """step, tile, weight, outputs of a row, density, way, and milliseconds of a mask on one thread.
+
+    They are predicted for this density; without one for the masks evaluated last, and then measured with them as well.
+    """
+    program, masks = runner.program, None if density is not None else evaluator._last_masks
+    shares = _shares(program, masks, 1.0 if density is None else density)
+    samples, rate = evaluator._compiled.timed_samples, cost_probe.probe(runner.isa)
+    predicted = torch.tensor([[rate(counts) for counts in counts_of(program, kept, runner.lanes)]
+                              for kept in shares]).mean(0) * (1e-6 * samples)
+    spent = None if masks is None else 1e3 / len(masks) * evaluator._compiled.seconds(masks.words, evaluator.objective)
+    rows: list[tuple[str, ...]] = [("step", "kind", "tile", "weight", "positions", "density", "way", "predicted ms",
+                                    "measured ms")]
     for index, step in enumerate(program.steps):
         layer = program.layers[step.layer] if step.layer >= 0 else None
-        kind = step.op + ("" if step.activation[0] == "none" else f" + {step.activation[0]}")
-        kept = None if layer is None else torch.ones(1) if layer.first_word < 0 else density.get(layer.name)
-        rows.append((step.name, kind, "narrow" if step.narrow else "wide",
+        kept = [] if layer is None else [some[step.layer] for some in shares]
+        rows.append((step.name, step.op + ("" if step.activation[0] == "none" else f" + {step.activation[0]}"),
+                     "narrow" if step.narrow else "wide",
                      "" if layer is None else "×".join(map(str, layer.weight.shape)),
                      "" if layer is None else str(layer.positions),
-                     "" if kept is None else f"{float(kept.mean()):.3f}",
-                     "" if kept is None or layer is None else _way(step, layer, kept),
-                     "" if spent is None or masks is None else f"{1e3 * float(spent[index]) / len(masks):.3f}"))
-    return _aligned(rows)
+                     "" if layer is None else f"{sum(kept) / len(kept):.3f}",
+                     "" if layer is None else _way(step, layer, kept),
+                     f"{float(predicted[index]):.3f}", "" if spent is None else f"{float(spent[index]):.3f}"))
+    rows.append(("together", "", "", "", "", "", "", f"{float(predicted.sum()):.3f}",
+                 "" if spent is None else f"{float(spent.sum()):.3f}"))
+    return [f"times    of a mask, {samples} samples, one thread", *_aligned(rows)]
+
+
+def _shares(program: Program, masks: PackedMasks | None, density: float) -> list[list[float]]:
+    """Of each mask, or of one at this density: the share of each layer that it keeps; unpruned ones are whole."""
+    if masks is None:
+        return [[1.0 if layer.first_word < 0 else density for layer in program.layers]]
+    kept = _density(masks)
+    return [[float(kept[layer.name][p]) if layer.name in kept else 1.0 for layer in program.layers]
+            for p in range(len(masks))]
 
 
 def _parts_said(runner: Mixed) -> str:
@@ -57,20 +78,25 @@ def _parts_said(runner: Mixed) -> str:
 
 
 def _parts_table(evaluator: Evaluator, runner: Mixed) -> list[str]:
-    """part by part: where it runs, for how many candidates at once, and each operation; layers with their density."""
-    engine, density = evaluator.backend, _density(evaluator._last_masks)
+    """part by part: where it runs, for how many candidates at once, measured milliseconds of the masks evaluated last,
+    and each operation; layers with their density."""
+    engine, masks = evaluator.backend, evaluator._last_masks
+    density = _density(masks)
+    spent = None if masks is None else 1e3 / len(masks) * evaluator._compiled.seconds(masks.words, evaluator.objective)
     said = {"shared": "once for all", "together": "many at once", "each": "one by one"}
-    rows: list[tuple[str, ...]] = [("part", "runs in", "candidates", "operations", "weight", "density")]
+    rows: list[tuple[str, ...]] = [("part", "runs in", "candidates", "measured ms", "operations", "weight",
+                                    "density")]
     for index, part in enumerate(runner.parts):
-        start = (str(index), engine if part.native else "torch", said[part.stage])
+        start = (str(index), engine if part.native else "torch", said[part.stage],
+                 "" if spent is None else f"{float(spent[index]):.3f}")
         for node in part.graph.nodes:
             if node.op not in ("input", "constant") and node.output in runner.graph.shapes:
                 weight = node.tensors.get("weight", "")
                 kept = density.get(weight)
                 rows.append((*start, node.attributes["name"] if node.op == "torch" else node.op, weight,
                              "" if kept is None else f"{float(kept.mean()):.3f}"))
-                start = ("", "", "")
-    return _aligned(rows)
+                start = ("", "", "", "")
+    return [f"times    of a mask, {evaluator._compiled.timed_samples} samples", *_aligned(rows)]
 
 
 def _density(masks: PackedMasks | None) -> dict[str, Tensor]:
@@ -83,10 +109,9 @@ def _aligned(rows: list[tuple[str, ...]]) -> list[str]:
     return ["  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip() for row in rows]
 
 
-def _way(step: Step, layer: LayerUse, kept: Tensor) -> str:
-    """dense: dropped weights are multiplied as zeros; skip: they are not; both: it depends on the mask."""
-    dense = kept >= dense_from(step, layer)
-    return "dense" if dense.all() else "both" if dense.any() else "skip"
+def _way(step: Step, layer: LayerUse, kept: Sequence[float]) -> str:
+    """That of all masks, or those of some and of others."""
+    return "/".join(sorted({way_of(step, layer, share) for share in kept}))
 
 
 def _layer_table(evaluator: Evaluator) -> str:

@@ -9,7 +9,9 @@ Torch runs one candidate at a time as well: results then do not depend on how ma
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
+from time import perf_counter
 from typing import TYPE_CHECKING
 
 import torch
@@ -58,6 +60,7 @@ class Mixed:
         self._constants = {part: part.graph.constants(state) for part in parts if not part.native}
         last_reader = {value: part for part in parts for value in part.inputs}
         self._dead = {part: [value for value in part.inputs if last_reader[value] is part] for part in parts}
+        self._spent: dict[Part, float] = {}
 
     @property
     def output_shape(self) -> tuple[int, ...]:
@@ -73,24 +76,41 @@ class Mixed:
         total = torch.zeros(len(words), dtype=torch.float64)
         for rows, columns, values, some in self._until_last(words, inputs):
             wanted = None if targets is None else targets[columns]
-            if self.last in self.programs:
-                program = self.programs[self.last]
-                total[rows] += program.sums(words[rows], self._turned(self.last, values, some), wanted, objective)
-            else:
-                outputs = self._in_torch(self.last, values)[self.graph.output]
-                total[rows] += ordered_sum(NAMED[objective].per_sample(outputs[None], wanted, some.dense))
+            with self._timed(self.last):
+                if self.last in self.programs:
+                    program = self.programs[self.last]
+                    total[rows] += program.sums(words[rows], self._turned(self.last, values, some), wanted, objective)
+                else:
+                    outputs = self._in_torch(self.last, values)[self.graph.output]
+                    total[rows] += ordered_sum(NAMED[objective].per_sample(outputs[None], wanted, some.dense))
         return total
 
     def outputs(self, words: Tensor, inputs: Inputs) -> Tensor:
         """float32 [P, B, …]: the network's outputs."""
         out = torch.empty(len(words), inputs.samples, *self.output_shape)
         for rows, columns, values, some in self._until_last(words, inputs):
-            if self.last in self.programs:
-                program = self.programs[self.last]
-                out[rows, columns] = program.outputs(words[rows], self._turned(self.last, values, some))
-            else:
-                out[rows, columns] = self._in_torch(self.last, values)[self.graph.output]
+            with self._timed(self.last):
+                if self.last in self.programs:
+                    program = self.programs[self.last]
+                    out[rows, columns] = program.outputs(words[rows], self._turned(self.last, values, some))
+                else:
+                    out[rows, columns] = self._in_torch(self.last, values)[self.graph.output]
         return out
+
+    def seconds(self, words: Tensor, inputs: Inputs, objective: str, targets: Tensor | None) -> Tensor:
+        """float64 [parts]: wall time of each part for these masks, its inputs' way into tiles included."""
+        self._spent = {}
+        if objective == "outputs":
+            self.outputs(words, inputs)
+        else:
+            self.sums(words, inputs, targets, objective)
+        return torch.tensor([self._spent.get(part, 0.0) for part in self.parts], dtype=torch.float64)
+
+    @contextmanager
+    def _timed(self, part: Part) -> Iterator[None]:
+        began = perf_counter()
+        yield
+        self._spent[part] = self._spent.get(part, 0.0) + perf_counter() - began
 
     def _until_last(self, words: Tensor, inputs: Inputs) -> Iterator[tuple[slice, slice, Values, Inputs]]:
         """(candidates, samples, what the last part reads, inputs of these samples), after all other parts.
@@ -111,11 +131,17 @@ class Mixed:
     def _candidates(self, words: Tensor, shared: Values, some: Inputs) -> Iterator[tuple[slice, Values]]:
         """(one candidate, its values after the parts that run for many candidates at once)."""
         parts = [part for part in self.parts if part.stage == "together"]
-        turned = [self._turned(part, shared, some) for part in parts]
+        turned = []
+        for part in parts:
+            with self._timed(part):
+                turned.append(self._turned(part, shared, some))
         step = self.bytes.candidates_at_once(some.samples)
         for start in range(0, len(words), step):
             chunk = words[start:start + step]
-            found = [self.programs[part].outputs(chunk, tiles) for part, tiles in zip(parts, turned, strict=True)]
+            found = []
+            for part, tiles in zip(parts, turned, strict=True):
+                with self._timed(part):
+                    found.append(self.programs[part].outputs(chunk, tiles))
             for row in range(len(chunk)):
                 own = dict(shared)
                 for part, outputs in zip(parts, found, strict=True):
@@ -126,7 +152,8 @@ class Mixed:
         """The values after the parts of a stage, the last part of all left out. words: int64 [1, W]."""
         for part in self.parts[:-1]:
             if part.stage == stage:
-                values.update(self._one(part, words, values, some))
+                with self._timed(part):
+                    values.update(self._one(part, words, values, some))
                 if stage == "each":
                     for value in self._dead[part]:
                         values.pop(value)

@@ -139,10 +139,14 @@ def test_explain_shows_the_parts() -> None:
     model, inputs, targets = case_of("bent", 9)
     ev = Evaluator(model, (inputs, targets), backend=BACKENDS[0])
     ev(masks_of(ev.layout))
-    lines = [line.split() for line in ev.explain().splitlines()]
-    assert "way      plan: 3 native parts, and 2 in torch" in ev.explain()
-    assert ["0", BACKENDS[0], "many", "at", "once", "conv2d", "layers.a.weight"] in [line[:-1] for line in lines]
-    assert ["1", "torch", "one", "by", "one", "aten.prelu.default"] in lines
+    text = ev.explain()
+    lines = [line.split() for line in text.splitlines()]
+    assert "way      plan: 3 native parts, and 2 in torch" in text
+    assert "times    of a mask, 9 samples" in text
+    timed = {line[0]: [*line[:5], *line[6:]] for line in lines if line[0].isdigit()}
+    assert timed["0"][:7] == ["0", BACKENDS[0], "many", "at", "once", "conv2d", "layers.a.weight"]
+    assert timed["1"] == ["1", "torch", "one", "by", "one", "aten.prelu.default"]
+    assert all(float(line[5]) > 0 for line in lines if line[0].isdigit())
     assert [line[0] for line in lines if line[-1:] == ["aten.prelu.default"]] == ["1", "3"]
 
 

@@ -18,13 +18,14 @@ LOG2_E, LN2_HIGH, LN2_LOW = _f(1.44269504), _f(0.693359375), _f(-2.12194440e-4)
 E2, E3, E4, E5, E6 = map(_f, (0.5, 0.16666573, 0.041666456, 0.0083637768, 0.0013934545))
 P1, P2, P3, P4, P5, P6 = map(_f, (0.69314718, 0.24022648, 0.055503324, 0.0096184369, 0.0013398875, 0.00015353362))
 POWER_LEAST = _f(-126)
-ROOT_TWO, HALF_ROOT = _f(1.41421356), _f(0.70710678)
-TEN, FLOOR = _f(10), _f(-80)
+ROOT_TWO = _f(1.41421356)
+FLOOR = _f(-80)
 G0, G1, G2, G3, G4, G5, G6, G7, G8 = map(_f, (
     0.33333331, -0.2499999, 0.20000714, -0.1666843, 0.14249641, -0.12412216, 0.11666141, -0.1156366, 0.071254596))
-C0, C1, C2, C3, C4, C5, C6, C7, C8, C9, C10 = map(_f, (
-    0.28208953, 0.28222835, 0.2454257, 0.18416385, 0.060096312, 0.022883805, -0.001878729, -0.3109045, 0.39578521,
-    -0.19660129, 0.03671173))
+H1, H2, H3, H4, H5, H6 = HALF, _f(0.125), E3 / _f(8), E4 / _f(16), E5 / _f(32), E6 / _f(64)
+N0, N1, N2, N3, N4 = map(_f, (0.5, 0.434975654, 0.1807836, 0.0398086496, 0.00399433402))
+D1, D2, D3, D4, D5 = map(_f, (1.66783623, 1.19230402, 0.4629997, 0.0997931361, 0.0100121601))
+HALF_LOG2_E, THIRTEEN = _f(0.72134752), _f(13)
 T0, T1, T2, T3, T4 = map(_f, (-0.33333328, 0.13332783, -0.053852499, 0.021003641, -0.006104948))
 S0, S1, S2, S3, S4 = map(_f, (0.5, 0.16666667, 0.041666667, 0.0083333333, 0.0013888889))
 TANH_SMALL, ELU_NEAR, GELU_ROOT, GELU_CUBE = _f(0.625), _f(-0.3), _f(0.79788456), _f(0.044715)
@@ -109,15 +110,17 @@ def unit(x: Any) -> Any:
 
 @called
 def gaussian_unit(x: Any) -> Any:
-    z = smallest(TEN, magnitude(x) * HALF_ROOT)
-    t = ONE / fma(z, HALF, ONE)
-    square = z * z
-    lost = fma(z, z, ZERO - square)
-    e = exponential(ZERO - square)
-    p = fma(fma(fma(fma(fma(C10, t, C9), t, C8), t, C7), t, C6), t, C5)
-    p = fma(fma(fma(fma(fma(p, t, C4), t, C3), t, C2), t, C1), t, C0)
-    tail = HALF * (fma(e, ZERO - lost, e) * t * p)
-    return unit(x) * (tail if x < ZERO else ONE - tail)
+    u = smallest(THIRTEEN, magnitude(x))
+    minus = ZERO - u
+    square = minus * u
+    lost = fma(minus, minus, square)
+    counted = fma(square, HALF_LOG2_E, WHOLE)
+    n = counted - WHOLE
+    r = fma(n, -TWO * LN2_LOW, fma(n, -TWO * LN2_HIGH, square)) - lost
+    e = fma(fma(fma(fma(fma(fma(H6, r, H5), r, H4), r, H3), r, H2), r, H1), r, ONE)
+    p = fma(fma(fma(fma(N4, u, N3), u, N2), u, N1), u, N0)
+    q = fma(fma(fma(fma(fma(D5, u, D4), u, D3), u, D2), u, D1), u, ONE)
+    return largest(ZERO, x) + minus * float_of(bits_of(counted) << 23) * e * p / q
 
 
 @called

@@ -15,7 +15,7 @@ from torch import Tensor
 from optprune_fast.masks.layout import MaskLayout
 from optprune_fast.plan.graph import Graph
 from optprune_fast.plan.lower import chained, lower
-from optprune_fast.plan.placed import Placed
+from optprune_fast.plan.placed import Placed, order_of
 from optprune_fast.plan.program import ACTIVATIONS, OPS, SPACES, LayerUse, Program, Step
 from optprune_fast.plan.spread import spreads
 from optprune_fast.runtime import native
@@ -149,7 +149,8 @@ def input_parts(program: Program, args: Mapping[int | str, Tensor], samples: int
         else:
             pad_y, pad_x = use.padding
             x = args[use.index].to(torch.float32)
-            x = (F.pad(x, (pad_x, pad_x, pad_y, pad_y)) if use.padding != (0, 0) else x).reshape(samples, size)
+            x = F.pad(x, (pad_x, pad_x, pad_y, pad_y)) if use.padding != (0, 0) else x
+            x = x.permute(0, *(d + 1 for d in order_of(use.placed))).reshape(samples, size)
         parts[use.placed.buffer.space].append(x)
     narrow, wide = (None if not some else some[0].contiguous() if len(some) == 1 else torch.cat(some, dim=1)
                     for some in parts.values())

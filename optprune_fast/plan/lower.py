@@ -25,6 +25,7 @@ from optprune_fast.plan.program import InputUse, LayerUse, Program, Step
 from optprune_fast.plan.refusal import CannotLower, refusal
 
 POSITIONAL = {"conv2d", "max_pool", "avg_pool", "matmul", "embedding"}
+KEEPS_ORDER = {"activation", "add", "sub", "mul", "scale", "affine", "layer_norm"}
 MOST_CHAINED = 16  # layers that csrc/kernels/moves/chain.h has room for
 # Steps whose kernel applies an activation to what it writes.
 ACTIVATING = {"linear", "add", "sub", "mul", "scale", "max_pool", "avg_pool", "mean"}
@@ -86,6 +87,7 @@ class Lowering:
         for node in self.graph.nodes:
             for value in node.inputs:
                 self.users.setdefault(value, []).append(node)
+        self.orders: dict[int, tuple[int, ...] | None] = {}  # value -> what order_for_linear found
         self.done: set[int] = set()  # outputs of nodes that were melted into an earlier one
         nodes = self.graph.nodes
         positional = [i for i, node in enumerate(nodes) if self._has_positions(node)]
@@ -134,6 +136,23 @@ class Lowering:
         self.program.buffers.append(buffer)
         return contiguous(buffer, shape) if order is None else in_order(buffer, shape, order)
 
+    def allocate_rows(self, shape: tuple[int, ...], order: tuple[int, ...], run: int) -> Placed:
+        """Room for rows of what lies in the last `run` dimensions of `order`, apart from each other."""
+        if not self.narrow:
+            return self.allocate(shape, order)
+        placed = in_order(Buffer("narrow", 0), shape, order, run)
+        placed.buffer.size = 1 + sum((n - 1) * step for n, step in zip(shape, placed.strides, strict=True))
+        placed.buffer.first = placed.buffer.last = len(self.program.steps)
+        self.program.buffers.append(placed.buffer)
+        return placed
+
+    def allocate_like(self, value: int, like: Placed) -> Placed:
+        """Room for a value: as the linear layers that read it want it, else in the order of what it is made from."""
+        order = self.order_for_linear(value)
+        if order is None:
+            return self.allocate(like.shape, order_of(like))
+        return self.allocate_rows(like.shape, order, len(order) - 1)
+
     def allocate_picture(self, value: int, shape: tuple[int, ...]) -> Placed:
         """Room for [C, H, W], with the border of zeros that the convolutions that read it need."""
         pad_y, pad_x = self.padding_of(value)
@@ -164,6 +183,20 @@ class Lowering:
         users = self.users.get(value, [])
         return users[0] if len(users) == 1 and value != self.graph.output else None
 
+    def order_for_linear(self, value: int) -> tuple[int, ...] | None:
+        """Features outermost, as a linear layer over positions reads them; None where none reads these numbers.
+
+        Norms and sums on the way to it keep the order, so that nobody has to turn anything.
+        """
+        if value not in self.orders:
+            shape = self.graph.shapes[value]
+            reads = len(shape) > 1 and any(
+                user.op == "linear" or (user.op in KEEPS_ORDER and self.graph.shapes[user.output] == shape
+                                        and self.order_for_linear(user.output) is not None)
+                for user in self.users.get(value, []))
+            self.orders[value] = (len(shape) - 1, *range(len(shape) - 1)) if reads else None
+        return self.orders[value]
+
     def take_activation(self, node: Node) -> tuple[tuple[str, tuple[float, ...]], int]:
         """The activation that alone reads the output of `node` and its output, or none and the node's own."""
         user = self.only_user(node.output)
@@ -191,13 +224,15 @@ class Lowering:
         """Inputs stand in their own space, turned beforehand and padded for the convolutions that read them."""
         shape = self.graph.shapes[value]
         pad = self.padding_of(value) if self.narrow and len(shape) == 3 else (0, 0)
+        order = self.order_for_linear(value) if pad == (0, 0) else None
         padded = shape if pad == (0, 0) else (shape[0], shape[1] + 2 * pad[0], shape[2] + 2 * pad[1])
         buffer = Buffer("narrow_input" if self.narrow else "wide_input", torch.Size(padded).numel())
         if pad != (0, 0):
             buffer.border = (*shape, *pad)
-        self.program.inputs.append(InputUse(index, contiguous(buffer, padded), pad))
+        placed = contiguous(buffer, padded) if order is None else in_order(buffer, padded, order)
+        self.program.inputs.append(InputUse(index, placed, pad))
         self.program.buffers.append(buffer)
-        self.values[value] = contiguous(buffer, padded) if pad == (0, 0) else picture(buffer)
+        self.values[value] = placed if pad == (0, 0) else picture(buffer)
 
     def copy(self, placed: Placed, order: tuple[int, ...] | None = None) -> Placed:
         out = self.allocate(placed.shape, order)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from math import prod
 from typing import Literal
 
 Space = Literal["narrow_input", "wide_input", "narrow", "wide", "constant"]
+SAME_SETS, GAP = 16, 2  # rows of a multiple of 16 registers lie in the same sets; a cache line is two of AVX2's
 
 
 @dataclass(eq=False)
@@ -84,9 +86,21 @@ def contiguous(buffer: Buffer, shape: tuple[int, ...]) -> Placed:
     return Placed(buffer, shape, row_major(shape))
 
 
-def in_order(buffer: Buffer, shape: tuple[int, ...], order: tuple[int, ...]) -> Placed:
-    """Contiguous memory whose dimensions lie in `order`, outermost first."""
-    strides = dict(zip(order, row_major(tuple(shape[d] for d in order)), strict=True))
+def in_order(buffer: Buffer, shape: tuple[int, ...], order: tuple[int, ...], run: int = 0) -> Placed:
+    """Memory whose dimensions lie in `order`, outermost first: contiguous, or rows of the last `run` dimensions.
+
+    Rows a power of two apart would fight for the same few sets of a cache, so a gap of two registers follows each.
+
+    >>> in_order(Buffer("narrow", 0), (3, 32), (0, 1), 1).strides
+    (34, 1)
+    """
+    sizes = [shape[d] for d in order]
+    steps = list(row_major(tuple(sizes)))
+    row = prod(sizes[len(sizes) - run:])
+    if run and row % SAME_SETS == 0:
+        for k in range(len(steps) - run):
+            steps[k] = steps[k] // row * (row + GAP)
+    strides = dict(zip(order, steps, strict=True))
     return Placed(buffer, shape, tuple(strides[d] for d in range(len(shape))))
 
 

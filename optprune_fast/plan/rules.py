@@ -35,7 +35,10 @@ def linear(low: Lowering, node: Node) -> None:
     turned = x.permute((dims, *range(dims)))
     flat = turned.reshape((turned.shape[0], torch.Size(turned.shape[1:]).numel()))
     if flat is None or (flat.shape[1] > 1 and flat.strides[1] != 1):
-        turned = low.copy(x, (dims, *range(dims))).permute((dims, *range(dims)))
+        copied = low.copy(x, (dims, *range(dims)))
+        if x is low.values[node.inputs[0]]:  # others may read it in this order too
+            low.values[node.inputs[0]] = copied
+        turned = copied.permute((dims, *range(dims)))
         flat = turned.reshape((turned.shape[0], torch.Size(turned.shape[1:]).numel()))
         assert flat is not None
     positions = flat.shape[1]
@@ -45,7 +48,7 @@ def linear(low: Lowering, node: Node) -> None:
     step = (flat.strides[0] * (1 if low.narrow else low.width)) if registers <= 8 else 8
     layer = low.add_layer(node, weight, columns * step, positions)
     activation, output = low.take_activation(node)
-    out = low.allocate((weight.shape[0], positions))
+    out = low.allocate_rows((weight.shape[0], positions), (0, 1), 1)
     low.add(Step("linear", low.narrow, out, flat, layer=layer, activation=activation, bias=bias,
                  name=node.tensors["weight"]))
     shaped = out.reshape((weight.shape[0], *x.shape[:-1]))
@@ -144,11 +147,11 @@ def affine(low: Lowering, node: Node) -> None:
 def _elementwise(low: Lowering, op: str, a: Placed, b: Placed | None, output: int,
                  kind: tuple[str, tuple[float, ...]], numbers: Tensor | None = None) -> None:
     like = a if a.buffer.space != "constant" or b is None else b
-    order = order_of(like)
     if len(a.shape) == 3 and low.padding_of(output) != (0, 0):
         out = low.allocate_picture(output, a.shape)
     else:
-        out = low.allocate(a.shape, order)
+        out = low.allocate_like(output, like)
+    order = order_of(out)
     bias, extra = (None if p is None or p.buffer.space != "constant" else low.constant_of[id(p.buffer)]
                    for p in (a, b))
     # The innermost loop runs over the dimension that lies innermost in memory.
@@ -187,7 +190,7 @@ def softmax(low: Lowering, node: Node) -> None:
     x = low.source(node.inputs[0])
     dim = node.attributes["dim"] % len(x.shape)
     order = (*(d for d in range(len(x.shape)) if d != dim), dim)
-    out = low.allocate(x.shape, order_of(x))
+    out = low.allocate_like(node.output, x)
     low.add(Step("log_softmax" if node.attributes["log"] else "softmax", low.narrow, out.permute(order),
                  x.permute(order), name="softmax"))
     low.values[node.output] = out
@@ -195,7 +198,7 @@ def softmax(low: Lowering, node: Node) -> None:
 
 def layer_norm(low: Lowering, node: Node) -> None:
     x = low.source(node.inputs[0])
-    out = low.allocate(x.shape, order_of(x))
+    out = low.allocate_like(node.output, x)
     weight, bias = (low.state[node.tensors[role]].float().contiguous() if role in node.tensors else None
                     for role in ("weight", "bias"))
     low.add(Step("layer_norm", low.narrow, out, x, activation=("none", (node.attributes["eps"],)), bias=weight,
@@ -208,8 +211,8 @@ def matmul(low: Lowering, node: Node) -> None:
     shape = low.graph.shapes[node.output]
     dims = len(shape)
     # Columns outermost where a linear layer reads them as its features.
-    order = (*range(dims - 2), dims - 1, dims - 2) if _feeds_linear(low, node.output) else None
-    out = low.allocate(shape, order)
+    order = (*range(dims - 2), *((dims - 1, dims - 2) if _feeds_linear(low, node.output) else (dims - 2, dims - 1)))
+    out = low.allocate_rows(shape, order, 1)
     low.add(Step("matmul", True, out, a.expand((*shape[:-2], *a.shape[-2:])), b.expand((*shape[:-2], *b.shape[-2:])),
                  name="matmul"))
     low.values[node.output] = out

@@ -107,6 +107,29 @@ def test_tokens() -> None:
     assert_twins(model, torch.randint(11, (19, 7)), torch.randint(4, (19,)), masks_of(model).words)
 
 
+class Wide(nn.Module):
+    """More rows and columns than a block of dense rows has; a curve applied as rows are written; a sum, a norm."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.norm, self.up, self.down, self.head = (
+            nn.LayerNorm(200), nn.Linear(200, 389), nn.Linear(389, 200), nn.Linear(200, 4))
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x + self.down(nn.functional.gelu(self.up(self.norm(x))))
+        return self.head(x.mean(1))  # type: ignore[no-any-return]
+
+
+@pytest.mark.parametrize("density", [0.02, 0.3, 0.8, 1.0])  # lists, words, dense rows, the weights as they are
+@pytest.mark.parametrize("positions", [1, 9, 32, 35])  # one strip of dense rows has 32 registers
+def test_each_way_through_linear_layers_over_positions(positions: int, density: float) -> None:
+    torch.manual_seed(4)
+    model = Wide().eval()
+    layout = MaskLayout.of(model)
+    words = random_masks(layout, round(density * layout.n), candidate_seeds(7, 0, 2)).words
+    assert_twins(model, torch.randn(9, positions, 200), torch.randint(4, (9,)), words)
+
+
 def test_the_evaluator_uses_it(mlp: Any) -> None:
     """Fitness, metrics, moves and outputs: on the Numba backend they are those of the native one."""
     native, numba = (Evaluator(mlp.model, mlp.data, backend=backend) for backend in ("native", "numba"))

@@ -9,6 +9,7 @@ from torch import nn
 
 from optprune_fast.masks.layout import MaskLayout
 from optprune_fast.models import MLP, DepthwiseNet, LeNet5
+from optprune_fast.models.transformer import Layer
 from optprune_fast.plan import capture
 from optprune_fast.plan.graph import Graph
 from optprune_fast.plan.lower import chained, lower
@@ -45,6 +46,21 @@ def test_activations_norms_residuals_and_pools_melt_into_layers() -> None:
 def test_a_value_that_two_read_is_not_melted() -> None:
     both = Net(lambda m, x: (lambda y: y + y.relu())(m["a"](x)), a=nn.Linear(4, 4))
     assert ops(program_of(both, 4)) == ["linear", "activation", "add", "loss"]
+
+
+def test_nothing_is_turned_on_the_way_through_an_encoder_layer() -> None:
+    """Inputs, norms and sums lie as the linear layers read them."""
+    program = program_of(Layer(8, 2), 5, 8)
+    assert "copy" not in [step.name for step in program.steps]
+    assert program.inputs[0].placed.strides == (1, 5)
+
+
+def test_rows_that_would_share_the_sets_of_a_cache_lie_apart() -> None:
+    apart, together = (program_of(Net(lambda m, x: m["a"](x).mean(1), a=nn.Linear(4, 6)), positions, 4)
+                       for positions in (32, 31))
+    for program, step in ((apart, 34), (together, 31)):
+        (out,) = [step.out for step in program.steps if step.op == "linear"]
+        assert (out.strides, out.buffer.size) == ((step, 1), 5 * step + out.shape[1])
 
 
 def consumers(model: nn.Module, *shape: int) -> list[tuple[tuple[int, int], ...]]:

@@ -86,31 +86,6 @@ inline Vec logarithm(Vec x) {
     return Vec::fma(e, Vec::spread(0.693359375f), Vec::add(f, rest));
 }
 
-// 1 - erf x for x >= 0: e^(-x²) t p(t) with t = 1 / (1 + x/2). The part of x² that does not fit a float is put back.
-template <int N>
-void erfc_positive(Vec (&x)[N]) {
-    static const float p[] = {0.28208953f, 0.28222835f, 0.2454257f, 0.18416385f, 0.060096312f, 0.022883805f,
-                              -0.001878729f, -0.3109045f, 0.39578521f, -0.19660129f, 0.03671173f};
-    Vec t[N], lost[N], sum[N];
-    // nothing is left beyond ten, and squares of huge numbers are not finite
-    for (int i = 0; i < N; ++i) x[i] = Vec::min(Vec::spread(10.0f), x[i]);
-    for (int i = 0; i < N; ++i) {
-        t[i] = Vec::div(Vec::spread(1.0f), Vec::fma(x[i], Vec::spread(0.5f), Vec::spread(1.0f)));
-    }
-    for (int i = 0; i < N; ++i) {
-        const Vec square = Vec::mul(x[i], x[i]);
-        lost[i] = Vec::fma(x[i], x[i], negative(square));
-        x[i] = negative(square);
-    }
-    exponentials(x);
-    for (int i = 0; i < N; ++i) x[i] = Vec::mul(Vec::fma(x[i], negative(lost[i]), x[i]), t[i]);
-    for (int i = 0; i < N; ++i) sum[i] = Vec::fma(Vec::spread(p[10]), t[i], Vec::spread(p[9]));
-    for (int k = 8; k >= 0; --k) {
-        for (int i = 0; i < N; ++i) sum[i] = Vec::fma(sum[i], t[i], Vec::spread(p[k]));
-    }
-    for (int i = 0; i < N; ++i) x[i] = Vec::mul(x[i], sum[i]);
-}
-
 inline Vec hyperbolic_tangent(Vec x) {
     static const float q[] = {-0.33333328f, 0.13332783f, -0.053852499f, 0.021003641f, -0.006104948f};
     const Vec size = absolute(x), square = Vec::mul(x, x), one = Vec::spread(1.0f);
@@ -137,17 +112,43 @@ inline Vec exponential_less_one(Vec x) {
 // x / (1 + e^-x). Below -80 the logistic stops getting smaller, so x may not get larger either.
 inline Vec logistic_unit(Vec x) { return Vec::mul(Vec::max(Vec::spread(-80.0f), x), logistic(x)); }
 
-// x Φ(x), with erf through its complement: no digits are lost on the negative side
+// x Φ(x) = max(0, x) - u Φ(-u) with u = |x|, which loses no digits on the negative side.
+// Φ(-u) = e^(-u²/2) p(u) / q(u) for u <= 13; beyond nothing is left of it. The part of u² that does not fit a float is
+// taken off the argument once that is small.
 template <int N>
 void gaussian_units(Vec (&x)[N]) {
-    Vec tail[N];
-    for (int i = 0; i < N; ++i) tail[i] = Vec::mul(absolute(x[i]), Vec::spread(0.70710678f));
-    erfc_positive(tail);
+    static const float e[] = {1.0f, 0.5f, 0.125f, 0.16666573f / 8, 0.041666456f / 16, 0.0083637768f / 32,
+                              0.0013934545f / 64};  // of exponentials(), for half the argument
+    static const float p[] = {0.5f, 0.434975654f, 0.1807836f, 0.0398086496f, 0.00399433402f};
+    static const float q[] = {1.0f, 1.66783623f, 1.19230402f, 0.4629997f, 0.0997931361f, 0.0100121601f};
+    const Vec whole = Vec::spread(12582912.0f + 127.0f);
+    Vec size[N], rest[N], counted[N], tail[N];
+    for (int i = 0; i < N; ++i) size[i] = Vec::min(Vec::spread(13.0f), absolute(x[i]));
     for (int i = 0; i < N; ++i) {
-        const Vec half = Vec::mul(Vec::spread(0.5f), tail[i]);
-        const Vec share = Vec::if_less(x[i], Vec::zero(), half, Vec::sub(Vec::spread(1.0f), half));
-        x[i] = Vec::mul(Vec::max(Vec::spread(-80.0f), x[i]), share);
+        const Vec minus = negative(size[i]), square = Vec::mul(minus, size[i]);  // -u²
+        const Vec lost = Vec::fma(minus, minus, square);
+        counted[i] = Vec::fma(square, Vec::spread(0.72134752f), whole);
+        const Vec n = Vec::sub(counted[i], whole);
+        rest[i] = Vec::fma(n, Vec::spread(4.2438888e-4f), Vec::fma(n, Vec::spread(-1.38671875f), square));
+        rest[i] = Vec::sub(rest[i], lost);
+        tail[i] = minus;
     }
+    for (int i = 0; i < N; ++i) tail[i] = Vec::mul(tail[i], Vec::power_of_two(counted[i]));
+    for (int i = 0; i < N; ++i) counted[i] = Vec::fma(rest[i], Vec::spread(e[6]), Vec::spread(e[5]));
+    for (int k = 4; k >= 0; --k) {
+        for (int i = 0; i < N; ++i) counted[i] = Vec::fma(counted[i], rest[i], Vec::spread(e[k]));
+    }
+    for (int i = 0; i < N; ++i) tail[i] = Vec::mul(tail[i], counted[i]);
+    for (int i = 0; i < N; ++i) counted[i] = Vec::fma(size[i], Vec::spread(p[4]), Vec::spread(p[3]));
+    for (int k = 2; k >= 0; --k) {
+        for (int i = 0; i < N; ++i) counted[i] = Vec::fma(counted[i], size[i], Vec::spread(p[k]));
+    }
+    for (int i = 0; i < N; ++i) tail[i] = Vec::mul(tail[i], counted[i]);
+    for (int i = 0; i < N; ++i) counted[i] = Vec::fma(size[i], Vec::spread(q[5]), Vec::spread(q[4]));
+    for (int k = 3; k >= 0; --k) {
+        for (int i = 0; i < N; ++i) counted[i] = Vec::fma(counted[i], size[i], Vec::spread(q[k]));
+    }
+    for (int i = 0; i < N; ++i) x[i] = Vec::add(Vec::max(Vec::zero(), x[i]), Vec::div(tail[i], counted[i]));
 }
 
 }  // namespace

@@ -149,10 +149,6 @@ struct Chain {
             std::int64_t start[2] = {flip->start[0], flip->start[1]};
             linear_rows<R>(own.step, single_row(&row, start, call.pool), x, own.moved);
         }
-        if (own.is_floor) return;
-        for (float *to = own.moved, *last = to + own.rows * step; to != last; to += L) {
-            activate(Vec::load(to), own.step.activation, own.step.parameters).store(to);
-        }
     }
 
     void run_move(std::int64_t m) {

@@ -60,6 +60,14 @@ inline void gaussian_run(float *x, std::int64_t n, std::int64_t step) {
     for (; k < n; ++k) activate(Vec::load(x + k * step), Activation::gelu, nullptr).store(x + k * step);
 }
 
+// The activation of `n` registers that lie side by side.
+inline void activate_run(const Step &step, float *x, std::int64_t n) {
+    if (step.activation == Activation::gelu) return gaussian_run(x, n, L);
+    for (std::int64_t k = 0; k < n; ++k) {
+        activate(Vec::load(x + k * L), step.activation, step.parameters).store(x + k * L);
+    }
+}
+
 template <class F>
 void pointwise(const Tile &tile, const Step &step, F f) {
     float *out = at(tile, step.out);

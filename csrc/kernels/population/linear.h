@@ -3,6 +3,7 @@
 #define OPTPRUNE_KERNELS_POPULATION_LINEAR_H
 
 #include "kernels/population/elementwise.h"
+#include "kernels/population/list.h"
 
 namespace optprune::population {
 namespace {
@@ -36,6 +37,11 @@ void add_word(const float *x, std::int64_t row_floats, const Visit &visit, const
     for (int j = 0; j < R; ++j) Vec::max(low, sum[j]).store(sums + j * L);
 }
 
+// Activations other than ReLU are applied to the sums of a row while the first cache holds them.
+inline bool has_curve(const Step &step) {
+    return step.activation != Activation::none && step.activation != Activation::relu;
+}
+
 template <int R>
 void linear_rows(const Step &step, const Rows &rows, const float *x, float *out) {
     const Vec low = step.activation == Activation::relu ? Vec::zero() : Vec::spread(-__builtin_inff());
@@ -43,7 +49,9 @@ void linear_rows(const Step &step, const Rows &rows, const float *x, float *out)
         const std::int64_t r = rows.live[live];
         const std::int64_t *start = rows.start_of(r);
         const float bias = step.bias == nullptr ? 0.0f : step.bias[r];
-        add_row<R>(x, rows.kept + start[0], rows.kept + start[1], bias, low, out + r * step.out.stride[0] * L);
+        float *sums = out + r * step.out.stride[0] * L;
+        add_row<R>(x, rows.kept + start[0], rows.kept + start[1], bias, low, sums);
+        if (has_curve(step)) activate_run(step, sums, R);
     }
 }
 
@@ -64,6 +72,7 @@ void linear_words(const Step &step, const Layer &layer, const Rows &rows, const 
         for (; visit != end; ++visit) {
             float *sums = out + visit->row * out_step;
             add_word<R>(x, row_floats, *visit, weight, is_first ? nullptr : sums, bias(visit->row), floor, sums);
+            if (is_last && has_curve(step)) activate_run(step, sums, R);
             weight += visit->count;
         }
     }
@@ -71,16 +80,16 @@ void linear_words(const Step &step, const Layer &layer, const Rows &rows, const 
 
 // G rows by H registers in registers: a column of the tile serves G rows.
 template <int G, int H>
-void add_block(const float *x, std::int64_t row_floats, const float *weights, std::int64_t columns, std::int64_t from,
-               std::int64_t to, float *const (&sums)[3], const float (&bias)[3], Vec low) {
+void add_block(const float *x, std::int64_t x_step, const float *weights, std::int64_t weights_step,
+               std::int64_t columns, bool adds, float *const (&sums)[3], const float (&bias)[3], Vec low) {
     Vec sum[G][H];
     for (int g = 0; g < G; ++g) {
-        for (int h = 0; h < H; ++h) sum[g][h] = from > 0 ? Vec::load(sums[g] + h * L) : Vec::spread(bias[g]);
+        for (int h = 0; h < H; ++h) sum[g][h] = adds ? Vec::load(sums[g] + h * L) : Vec::spread(bias[g]);
     }
-    for (std::int64_t i = from; i < to; ++i) {
-        const float *column = x + i * row_floats;
+    for (std::int64_t i = 0; i < columns; ++i) {
+        const float *column = x + i * x_step;
         Vec weight[G];
-        for (int g = 0; g < G; ++g) weight[g] = Vec::spread(weights[g * columns + i]);
+        for (int g = 0; g < G; ++g) weight[g] = Vec::spread(weights[g * weights_step + i]);
         for (int h = 0; h < H; ++h) {
             const Vec v = Vec::load(column + h * L);
             for (int g = 0; g < G; ++g) sum[g][h] = Vec::fma(weight[g], v, sum[g][h]);
@@ -92,44 +101,89 @@ void add_block(const float *x, std::int64_t row_floats, const float *weights, st
 }
 
 template <int G = 3, int H = 4>
-void add_blocks(std::int64_t rows, std::int64_t registers, const float *x, std::int64_t row_floats,
-                const float *weights, std::int64_t columns, std::int64_t from, std::int64_t to,
-                float *const (&sums)[3], const float (&bias)[3], Vec low) {
+void add_blocks(std::int64_t rows, std::int64_t registers, const float *x, std::int64_t x_step, const float *weights,
+                std::int64_t weights_step, std::int64_t columns, bool adds, float *const (&sums)[3],
+                const float (&bias)[3], Vec low) {
     if constexpr (G > 1) {
         if (rows < G) {
-            return add_blocks<G - 1, H>(rows, registers, x, row_floats, weights, columns, from, to, sums, bias, low);
+            return add_blocks<G - 1, H>(rows, registers, x, x_step, weights, weights_step, columns, adds, sums, bias,
+                                        low);
         }
     }
     if constexpr (H > 1) {
         if (registers < H) {
-            return add_blocks<G, H - 1>(rows, registers, x, row_floats, weights, columns, from, to, sums, bias, low);
+            return add_blocks<G, H - 1>(rows, registers, x, x_step, weights, weights_step, columns, adds, sums, bias,
+                                        low);
         }
     }
-    add_block<G, H>(x, row_floats, weights, columns, from, to, sums, bias, low);
+    add_block<G, H>(x, x_step, weights, weights_step, columns, adds, sums, bias, low);
 }
 
-inline void dense_rows(const Step &step, const Layer &layer, const Rows &rows, std::int64_t registers, const float *x,
-                       std::int64_t row_floats, float *out) {
-    constexpr std::int64_t cached_columns = 96;
+// A panel of columns, from `from` on. Four registers at a time, group_step floats apart, stay in the first cache while
+// the weights of some rows pass by; those stay in the second.
+inline void dense_panel(const Step &step, const Layer &layer, const Rows &rows, std::int64_t registers,
+                        std::int64_t from, const float *x, std::int64_t x_step, std::int64_t group_step, float *out) {
+    constexpr std::int64_t cached_rows = 384;
+    const std::int64_t columns = lesser(dense_columns, layer.columns - from), out_step = step.out.stride[0] * L;
+    const bool is_last = from + columns == layer.columns, is_packed = rows.dense == rows.packed;
+    const float *panel = rows.dense + (is_packed ? from * rows.live_count : from);
+    const std::int64_t weights_step = is_packed ? columns : layer.columns;
     const Vec nothing = Vec::spread(-__builtin_inff());
-    const Vec low = step.activation == Activation::relu ? Vec::zero() : nothing;
-    for (std::int64_t from = 0; from == 0 || from < layer.columns; from += cached_columns) {
-        const std::int64_t to = from + cached_columns < layer.columns ? from + cached_columns : layer.columns;
-        for (std::int64_t live = 0; live < rows.live_count; live += 3) {
-            const std::int64_t count = rows.live_count - live < 3 ? rows.live_count - live : 3;
-            const float *weights = rows.dense + live * layer.columns;
-            for (std::int64_t h = 0; h < registers; h += 4) {
+    const Vec low = is_last && step.activation == Activation::relu ? Vec::zero() : nothing;
+    for (std::int64_t first = 0; first < rows.live_count; first += cached_rows) {
+        const std::int64_t end = lesser(first + cached_rows, rows.live_count);
+        for (std::int64_t h = 0; h < registers; h += 4) {
+            const std::int64_t width = lesser(4, registers - h);
+            for (std::int64_t live = first; live < end; live += 3) {
+                const std::int64_t count = lesser(3, end - live);
                 float *sums[3] = {};
                 float bias[3] = {};
                 for (std::int64_t g = 0; g < count; ++g) {
                     const std::int64_t r = rows.live[live + g];
-                    sums[g] = out + r * step.out.stride[0] * L + h * L;
+                    sums[g] = out + r * out_step + h * L;
                     bias[g] = step.bias == nullptr ? 0.0f : step.bias[r];
                 }
-                add_blocks(count, registers - h < 4 ? registers - h : 4, x + h * L, row_floats, weights, layer.columns,
-                           from, to, sums, bias, to == layer.columns ? low : nothing);
+                add_blocks(count, width, x + h / 4 * group_step, x_step, panel + live * weights_step, weights_step,
+                           columns, from > 0, sums, bias, low);
+                if (!is_last || !has_curve(step)) continue;
+                for (std::int64_t g = 0; g < count; ++g) activate_run(step, sums[g], width);
             }
         }
+    }
+}
+
+inline void dense_rows(const Step &step, const Layer &layer, const Rows &rows, std::int64_t registers, const float *x,
+                       std::int64_t x_step, float *out) {
+    std::int64_t from = 0;
+    do dense_panel(step, layer, rows, registers, from, x + from * x_step, x_step, 4 * L, out);
+    while ((from += dense_columns) < layer.columns);
+}
+
+// R registers of each column, side by side: columns far apart would fight for the same cache sets.
+template <int R>
+void pack_columns(const float *x, std::int64_t x_step, std::int64_t columns, std::int64_t count, float *packed) {
+    for (std::int64_t i = 0; i < columns; ++i, x += x_step, packed += R * L) {
+        if (count >= R) {
+            for (int j = 0; j < R; ++j) Vec::load(x + j * L).store(packed + j * L);
+        } else {
+            for (std::int64_t j = 0; j < count; ++j) Vec::load(x + j * L).store(packed + j * L);
+        }
+    }
+}
+
+// As dense_rows, for many registers.
+inline void dense_strips(const Step &step, const Layer &layer, const Rows &rows, std::int64_t registers, const float *x,
+                         std::int64_t x_step, float *packed, float *out) {
+    for (std::int64_t n = 0; n < registers; n += dense_registers) {
+        const std::int64_t count = lesser(dense_registers, registers - n);
+        std::int64_t from = 0;
+        do {
+            const std::int64_t columns = lesser(dense_columns, layer.columns - from), group = columns * 4 * L;
+            for (std::int64_t h = 0; h < count; h += 4) {
+                pack_columns<4>(x + from * x_step + (n + h) * L, x_step, columns, count - h, packed + h / 4 * group);
+            }
+            dense_panel(step, layer, rows, count, from, packed, 4 * L, group, out + n * L);
+        } while ((from += dense_columns) < layer.columns);
     }
 }
 
@@ -146,44 +200,19 @@ void linear_tile(std::int64_t registers, const Step &step, const Layer &layer, c
     }
 }
 
-// Activations other than ReLU take their own pass over the rows that were computed.
-inline void activate_rows(const Tile &tile, const Step &step, const Rows &rows, std::int64_t registers) {
-    if (step.activation == Activation::none || step.activation == Activation::relu) return;
-    float *out = at(tile, step.out);
-    for (std::int64_t live = 0; live < rows.live_count; ++live) {
-        const std::int64_t r = rows.live[live];
-        float *row = out + r * step.out.stride[0] * L;
-        if (step.activation == Activation::gelu) {
-            gaussian_run(row, registers, L);
-            continue;
-        }
-        for (std::int64_t n = 0; n < registers; ++n) {
-            activate(Vec::load(row + n * L), step.activation, step.parameters).store(row + n * L);
-        }
-    }
-}
-
 inline void linear(const Tile &tile, const Step &step) {
     const Layer &layer = tile.call.program.layers[step.layer];
     const Rows &rows = tile.scratch.rows[step.layer];
     const std::int64_t registers = step.a.shape[1], x_step = step.a.stride[0] * L;
     const float *x = at(tile, step.a);
-    float *out = at(tile, step.out);
-    if (registers <= most_registers) {
-        linear_tile(registers, step, layer, rows, x, x_step, out);
-    } else {  // columns far apart would fight for the same cache sets: lay them side by side first
-        float *packed = tile.scratch.packed;
-        for (std::int64_t n = 0; n < registers; n += most_registers) {
-            const std::int64_t count = registers - n < most_registers ? registers - n : most_registers;
-            for (std::int64_t i = 0; i < layer.columns; ++i) {
-                for (std::int64_t j = 0; j < count; ++j) {
-                    Vec::load(x + i * x_step + (n + j) * L).store(packed + (i * most_registers + j) * L);
-                }
-            }
-            linear_tile(count, step, layer, rows, packed, most_registers * L, out + n * L);
-        }
+    float *out = at(tile, step.out), *packed = tile.scratch.packed;
+    if (registers <= most_registers) return linear_tile(registers, step, layer, rows, x, x_step, out);
+    if (rows.way == Way::dense) return dense_strips(step, layer, rows, registers, x, x_step, packed, out);
+    for (std::int64_t n = 0; n < registers; n += most_registers) {
+        const std::int64_t count = lesser(most_registers, registers - n);
+        pack_columns<most_registers>(x + n * L, x_step, layer.columns, count, packed);
+        linear_tile(count, step, layer, rows, packed, most_registers * L, out + n * L);
     }
-    activate_rows(tile, step, rows, registers);
 }
 
 }  // namespace

@@ -141,16 +141,19 @@ inline void sort_words(const Layer &layer, const std::uint64_t *words, Rows &row
     for (std::int64_t w = 0; w < W; ++w) next = pack_weights(layer, visits + w * live_count, live_count, w, next);
 }
 
-// The rows themselves, zeros for dropped weights.
+// The rows themselves, zeros for dropped weights. Those of a linear layer panel by panel, as they are read.
 inline void copy_rows(const Layer &layer, const std::uint64_t *words, const Rows &rows) {
     for (std::int64_t live = 0; live < rows.live_count; ++live) {
         const std::int64_t r = rows.live[live];
         const float *weight = layer.weight + r * layer.columns;
-        float *to = rows.packed + live * layer.columns;
+        float *to = rows.packed + live * (layer.registers > 0 ? lesser(dense_columns, layer.columns) : layer.columns);
         for (std::int64_t w = 0; w < layer.words(); ++w) {
             std::uint64_t word = word_of(layer, words, r, w);
             std::int64_t i = w * word_bits;
             const std::int64_t end = lesser(layer.columns, i + word_bits);
+            if (layer.registers > 0 && i > 0 && i % dense_columns == 0) {
+                to = rows.packed + i * rows.live_count + live * lesser(dense_columns, layer.columns - i) - i;
+            }
             for (; i + L <= end; i += L, word >>= L) Vec::load_kept(weight + i, word).store(to + i);
             for (; i < end; ++i, word >>= 1) to[i] = (word & 1) != 0 ? weight[i] : 0.0f;
         }

@@ -112,6 +112,9 @@ enum class Way {
     dense,  // all weights, zeros for dropped ones, which change no sum
 };
 
+constexpr std::int64_t dense_columns = 128;  // of a panel of a dense linear layer
+constexpr std::int64_t dense_registers = 32;  // of samples that share such a panel's weights
+
 constexpr int kept_slack = 8;  // entries past the last one that listing may overwrite
 
 // The kept weights of one layer under one mask.
@@ -124,7 +127,7 @@ struct Rows {
     Visit *visits;            // words: live_count in each panel
     std::int32_t *places;     // words: place_count for each panel
     float *packed;            // words: the weights in the order of the visits; dense: memory for the rows
-    const float *dense;       // dense: [live_count, columns]
+    const float *dense;       // dense: [live_count, columns]; of a linear layer, if packed, panel by panel
     std::uint64_t *used;      // [words]: columns that some live row keeps
     std::int64_t first_row = 0;  // the row that `start` begins with
 

@@ -77,6 +77,7 @@ inline void mean(const Tile &tile, const Step &step) {
 }
 
 inline void softmax(const Tile &tile, const Step &step) {
+    constexpr int abreast = 4;
     const float *a = at(tile, step.a);
     float *out = at(tile, step.out);
     const std::int64_t last = step.a.rank - 1, n = step.a.shape[last];
@@ -95,90 +96,128 @@ inline void softmax(const Tile &tile, const Step &step) {
             for (std::int64_t k = 0; k < n; ++k) Vec::sub(Vec::load(from + k * sa), all).store(to + k * so);
             return;
         }
-        for (std::int64_t k = 0; k < n; ++k) {
+        std::int64_t k = 0;
+        for (; k + abreast <= n; k += abreast) {
+            Vec e[abreast];
+            for (int j = 0; j < abreast; ++j) e[j] = Vec::sub(Vec::load(from + (k + j) * sa), top);
+            exponentials(e);
+            for (int j = 0; j < abreast; ++j) {
+                sum = Vec::add(sum, e[j]);
+                e[j].store(to + (k + j) * so);
+            }
+        }
+        for (; k < n; ++k) {
             const Vec e = exponential(Vec::sub(Vec::load(from + k * sa), top));
             sum = Vec::add(sum, e);
             e.store(to + k * so);
         }
         const Vec share = Vec::div(Vec::spread(1.0f), sum);
-        for (std::int64_t k = 0; k < n; ++k) Vec::mul(Vec::load(to + k * so), share).store(to + k * so);
+        for (k = 0; k < n; ++k) Vec::mul(Vec::load(to + k * so), share).store(to + k * so);
+    });
+}
+
+// R sets of numbers, a_step and out_step floats apart, side by side: one alone would wait for its own sums.
+template <int R>
+void normalize(const Step &step, const float *a, std::int64_t a_step, float *out, std::int64_t out_step) {
+    const std::int64_t dims = step.numbers[0];
+    const Tensor inner = trailing(step.a, dims), to = trailing(step.out, dims);
+    const Vec count = Vec::spread(static_cast<float>(elements(inner)));
+    const auto over = [&](auto visit) { each(inner, to, inner, dims, visit); };
+    Vec middle[R], factor[R];
+    for (int r = 0; r < R; ++r) middle[r] = factor[r] = Vec::zero();
+    over([&](std::int64_t k, std::int64_t, std::int64_t) {
+        for (int r = 0; r < R; ++r) middle[r] = Vec::add(middle[r], Vec::load(a + k * L + r * a_step));
+    });
+    for (int r = 0; r < R; ++r) middle[r] = Vec::div(middle[r], count);
+    over([&](std::int64_t k, std::int64_t, std::int64_t) {
+        for (int r = 0; r < R; ++r) {
+            const Vec d = Vec::sub(Vec::load(a + k * L + r * a_step), middle[r]);
+            factor[r] = Vec::fma(d, d, factor[r]);
+        }
+    });
+    for (int r = 0; r < R; ++r) {
+        const Vec variance = Vec::add(Vec::div(factor[r], count), Vec::spread(step.parameters[0]));
+        factor[r] = Vec::div(Vec::spread(1.0f), Vec::sqrt(variance));
+    }
+    std::int64_t element = 0;
+    over([&](std::int64_t k, std::int64_t j, std::int64_t) {
+        for (int r = 0; r < R; ++r) {
+            Vec v = Vec::mul(Vec::sub(Vec::load(a + k * L + r * a_step), middle[r]), factor[r]);
+            if (step.bias != nullptr) v = Vec::mul(v, Vec::spread(step.bias[element]));
+            if (step.extra != nullptr) v = Vec::add(v, Vec::spread(step.extra[element]));
+            v.store(out + j * L + r * out_step);
+        }
+        ++element;
     });
 }
 
 // numbers: dims; parameters: epsilon; bias: weights and extra: biases of the elements, each may be null
 inline void layer_norm(const Tile &tile, const Step &step) {
+    constexpr int abreast = 4;
     const float *a = at(tile, step.a);
     float *out = at(tile, step.out);
-    const std::int64_t dims = step.numbers[0];
-    const Tensor inner = trailing(step.a, dims), outer = leading(step.a, dims), to = trailing(step.out, dims);
-    const Vec count = Vec::spread(static_cast<float>(elements(inner)));
-    each(outer, step.out, outer, outer.rank, [&](std::int64_t i, std::int64_t o, std::int64_t) {
-        Vec sum = Vec::zero(), squares = Vec::zero();
-        const auto over = [&](auto visit) { each(inner, to, inner, dims, visit); };
-        over([&](std::int64_t k, std::int64_t, std::int64_t) { sum = Vec::add(sum, Vec::load(a + (i + k) * L)); });
-        const Vec middle = Vec::div(sum, count);
-        over([&](std::int64_t k, std::int64_t, std::int64_t) {
-            const Vec d = Vec::sub(Vec::load(a + (i + k) * L), middle);
-            squares = Vec::fma(d, d, squares);
-        });
-        const Vec variance = Vec::add(Vec::div(squares, count), Vec::spread(step.parameters[0]));
-        const Vec factor = Vec::div(Vec::spread(1.0f), Vec::sqrt(variance));
-        std::int64_t element = 0;
-        over([&](std::int64_t k, std::int64_t j, std::int64_t) {
-            Vec v = Vec::mul(Vec::sub(Vec::load(a + (i + k) * L), middle), factor);
-            if (step.bias != nullptr) v = Vec::mul(v, Vec::spread(step.bias[element]));
-            if (step.extra != nullptr) v = Vec::add(v, Vec::spread(step.extra[element]));
-            v.store(out + (o + j) * L);
-            ++element;
-        });
+    const Tensor outer = leading(step.a, step.numbers[0]);
+    // The last dimension that is not normalised over is taken some numbers at a time.
+    const std::int64_t last = outer.rank > 0 ? outer.rank - 1 : 0, n = outer.rank > 0 ? outer.shape[last] : 1;
+    const std::int64_t a_step = step.a.stride[last] * L, out_step = step.out.stride[last] * L;
+    each(outer, step.out, outer, last, [&](std::int64_t i, std::int64_t o, std::int64_t) {
+        std::int64_t r = 0;
+        for (; r + abreast <= n; r += abreast) {
+            normalize<abreast>(step, a + i * L + r * a_step, a_step, out + o * L + r * out_step, out_step);
+        }
+        for (; r < n; ++r) normalize<1>(step, a + i * L + r * a_step, a_step, out + o * L + r * out_step, out_step);
     });
 }
 
-// R rows of a by two columns of b, in registers
-template <int R>
-void multiply_block(const float *a, std::int64_t a_m, std::int64_t a_k, const float *b, std::int64_t b_k,
-                    std::int64_t b_n, std::int64_t columns, std::int64_t K, float *out, std::int64_t o_m,
-                    std::int64_t o_n) {
-    Vec sum[R][2];
-    for (int r = 0; r < R; ++r) sum[r][0] = sum[r][1] = Vec::zero();
-    const std::int64_t second = columns > 1 ? b_n : 0;
-    for (std::int64_t k = 0; k < K; ++k) {
-        const Vec b0 = Vec::load(b + k * b_k), b1 = Vec::load(b + k * b_k + second);
-        for (int r = 0; r < R; ++r) {
-            const Vec v = Vec::load(a + r * a_m + k * a_k);
-            sum[r][0] = Vec::fma(v, b0, sum[r][0]);
-            sum[r][1] = Vec::fma(v, b1, sum[r][1]);
+// Where two matrices and their product lie; steps count floats.
+struct Product {
+    const float *a, *b;
+    float *out;
+    std::int64_t K, a_m, a_k, b_k, b_n, o_m, o_n;
+};
+
+// R rows of a by C columns of b, in registers
+template <int R, int C>
+void multiply_block(const Product &at, std::int64_t m, std::int64_t n) {
+    const float *a = at.a + m * at.a_m, *b = at.b + n * at.b_n;
+    float *out = at.out + m * at.o_m + n * at.o_n;
+    Vec sum[R][C];
+    for (int r = 0; r < R; ++r) {
+        for (int c = 0; c < C; ++c) sum[r][c] = Vec::zero();
+    }
+    for (std::int64_t k = 0; k < at.K; ++k, a += at.a_k, b += at.b_k) {
+        Vec row[R];
+        for (int r = 0; r < R; ++r) row[r] = Vec::load(a + r * at.a_m);
+        for (int c = 0; c < C; ++c) {
+            const Vec v = Vec::load(b + c * at.b_n);
+            for (int r = 0; r < R; ++r) sum[r][c] = Vec::fma(row[r], v, sum[r][c]);
         }
     }
     for (int r = 0; r < R; ++r) {
-        sum[r][0].store(out + r * o_m);
-        if (columns > 1) sum[r][1].store(out + r * o_m + o_n);
+        for (int c = 0; c < C; ++c) sum[r][c].store(out + r * at.o_m + c * at.o_n);
     }
+}
+
+template <int C>
+void multiply_columns(const Product &at, std::int64_t M, std::int64_t n) {
+    std::int64_t m = 0;
+    for (; m + 3 <= M; m += 3) multiply_block<3, C>(at, m, n);
+    if (M - m == 2) multiply_block<2, C>(at, m, n);
+    if (M - m == 1) multiply_block<1, C>(at, m, n);
 }
 
 inline void matmul(const Tile &tile, const Step &step) {
     const float *a = at(tile, step.a), *b = at(tile, step.b);
     float *out = at(tile, step.out);
-    const std::int64_t batch = step.out.rank - 2, M = step.out.shape[batch], N = step.out.shape[batch + 1];
-    const std::int64_t K = step.a.shape[batch + 1], a_m = step.a.stride[batch] * L, a_k = step.a.stride[batch + 1] * L;
-    const std::int64_t b_k = step.b.stride[batch] * L, b_n = step.b.stride[batch + 1] * L;
-    const std::int64_t o_m = step.out.stride[batch] * L, o_n = step.out.stride[batch + 1] * L;
-    each(step.out, step.a, step.b, batch, [&](std::int64_t o, std::int64_t i, std::int64_t j) {
-        const float *left = a + i * L, *right = b + j * L;
-        float *to = out + o * L;
-        std::int64_t m = 0;
-        for (; m + 4 <= M; m += 4) {
-            for (std::int64_t n = 0; n < N; n += 2) {
-                multiply_block<4>(left + m * a_m, a_m, a_k, right + n * b_n, b_k, b_n, N - n, K, to + m * o_m + n * o_n,
-                                  o_m, o_n);
-            }
-        }
-        for (; m < M; ++m) {
-            for (std::int64_t n = 0; n < N; n += 2) {
-                multiply_block<1>(left + m * a_m, a_m, a_k, right + n * b_n, b_k, b_n, N - n, K, to + m * o_m + n * o_n,
-                                  o_m, o_n);
-            }
-        }
+    const std::int64_t d = step.out.rank - 2, M = step.out.shape[d], N = step.out.shape[d + 1];
+    const std::int64_t *by_a = step.a.stride + d, *by_b = step.b.stride + d, *by_out = step.out.stride + d;
+    each(step.out, step.a, step.b, d, [&](std::int64_t o, std::int64_t i, std::int64_t j) {
+        const Product product{a + i * L,    b + j * L,    out + o * L,  step.a.shape[d + 1], by_a[0] * L,
+                              by_a[1] * L,  by_b[0] * L,  by_b[1] * L,  by_out[0] * L,       by_out[1] * L};
+        std::int64_t n = 0;
+        for (; n + 4 <= N; n += 4) multiply_columns<4>(product, M, n);
+        if (N - n >= 2) multiply_columns<2>(product, M, n), n += 2;
+        if (N - n == 1) multiply_columns<1>(product, M, n);
     });
 }
 

@@ -34,7 +34,7 @@ class Workplace {
             const Step &step = program.steps[i];
             if (step.op == Op::linear) columns = std::max(columns, step.a.shape[0]);
         }
-        packed_ = make_buffer<float>(columns * 8 * lanes);
+        packed_ = make_buffer<float>(std::max(columns * 8, dense_columns * dense_registers) * lanes);
         std::int64_t channels = 0;
         for (std::int64_t l = 0; l < program.layer_count; ++l) {
             const Layer &layer = program.layers[l];

@@ -1,6 +1,7 @@
 """optprune_fast: which weights of a trained network to keep, found by what they do to the real loss."""
 
 from optprune_fast.engine.evaluator import Evaluator
+from optprune_fast.masks.budgets import layer_budgets
 from optprune_fast.masks.layout import MaskLayout
 from optprune_fast.masks.magnitude import magnitude
 from optprune_fast.masks.operators import random_masks
@@ -15,5 +16,5 @@ from optprune_fast.version import __version__
 
 __all__ = [
     "Evaluator", "MaskLayout", "PackedMasks", "Result", "__version__", "convert", "doctor", "export",
-    "from_torch_prune", "load", "magnitude", "prune", "random_masks", "sweep", "topk_threshold",
+    "from_torch_prune", "layer_budgets", "load", "magnitude", "prune", "random_masks", "sweep", "topk_threshold",
 ]

@@ -7,8 +7,8 @@ import pytest
 
 import optprune_fast as opf
 
-NOW = ("Evaluator", "MaskLayout", "PackedMasks", "Result", "doctor", "from_torch_prune", "magnitude", "prune",
-       "random_masks", "topk_threshold")
+NOW = ("Evaluator", "MaskLayout", "PackedMasks", "Result", "doctor", "from_torch_prune", "layer_budgets", "magnitude",
+       "prune", "random_masks", "topk_threshold")
 COMING = {"export": "sparse formats", "load": "sparse formats", "convert": "sparse modules", "sweep": "trade-off"}
 MEMBERS = {
     "MaskLayout": ("of", "n", "budget"),
@@ -19,6 +19,7 @@ MEMBERS = {
 ARGUMENTS = {
     "prune": ("model", "data", "sparsity", "strategy", "small", "pool", "validation", "evaluations", "time_limit",
               "seed"),
+    "layer_budgets": ("model", "sparsity", "scheme"),
     "magnitude": ("model", "sparsity", "scope", "pool"),
     "topk_threshold": ("tensors", "k", "pool", "out"),
     "Evaluator": ("model", "data", "objective", "backend"),

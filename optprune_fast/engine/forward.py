@@ -12,8 +12,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from optprune_fast.engine.batches import Batch
 from optprune_fast.engine.masked_weight import MaskedWeight, Record
-from optprune_fast.masks.layout import MaskLayout
-from optprune_fast.masks.magnitude import check_finite
+from optprune_fast.masks.layout import MaskLayout, check_finite
 from optprune_fast.masks.packed import PackedMasks
 from optprune_fast.plan.model import eval_mode, logits
 from optprune_fast.runtime.errors import EvaluationWarning

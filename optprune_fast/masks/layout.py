@@ -197,3 +197,11 @@ class MaskLayout:
                                          "use the model that the layout was made from", layer=layer.name,
                                          expected=list(layer.shape), seen=seen))
         return {layer.name: parameters[layer.name].detach() for layer in self.layers}
+
+
+def check_finite(weights: dict[str, Tensor]) -> None:
+    """Raise `ValueError` naming the layer if a weight is NaN or infinite."""
+    for name, weight in weights.items():
+        if not bool(torch.isfinite(weight).all()):
+            raise ValueError(message("weights", "weights must be finite", "a NaN or infinite weight poisons every "
+                                     "fitness; mend the model first", layer=name, weight=weight))

@@ -7,10 +7,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from optprune_fast.masks.layout import MaskLayout
+from optprune_fast.masks.budgets import SCHEMES, layer_counts, share_out
+from optprune_fast.masks.layout import MaskLayout, check_finite
 from optprune_fast.masks.packed import PackedMasks
 from optprune_fast.ops.topk_threshold import topk_threshold
 from optprune_fast.runtime.errors import coming, message
+
+SCOPES = (*SCHEMES, "layer")
 
 
 @dataclass(frozen=True)
@@ -18,7 +21,7 @@ class Selection:
     """What `magnitude` chose.
 
     mask:       the weights kept, one mask
-    threshold:  the smallest magnitude kept; for `scope="layer"` one a layer, {name: float}
+    threshold:  the smallest magnitude kept; for any scope but "global" one a layer, {name: float}
     pool:       the weights that follow rank k, one mask
     """
 
@@ -33,7 +36,8 @@ def magnitude(model: nn.Module, sparsity: float = 0.95, scope: str = "global", p
 
     model:     its weights are read, never changed
     sparsity:  fraction to prune, in [0, 1)
-    scope:     "global", one threshold for all layers, or "layer", each layer at this sparsity
+    scope:     "global", one threshold for all layers; or the largest weights of each layer, as many as `layer_budgets`
+               gives it by "uniform", "erk" or "lamp"; or "layer", each layer at this sparsity, each rounded by itself
     pool:      fraction of all prunable weights to mark as pool: those that follow rank k
     layout:    which weights are prunable; `MaskLayout.of(model)` if not given
     returns:   `Selection(mask, threshold, pool)`
@@ -50,48 +54,49 @@ def magnitude(model: nn.Module, sparsity: float = 0.95, scope: str = "global", p
     layout = MaskLayout.of(model) if layout is None else layout
     weights = layout.weights_of(model)
     check_finite(weights)
-    if scope not in ("global", "layer"):
-        if ":" in scope:
-            raise coming(f'magnitude(scope="{scope}")', "N:M scopes come with the fast threshold kernels")
-        raise ValueError(message("magnitude", 'scope must be "global" or "layer"', scope=scope))
+    if ":" in scope:
+        raise coming(f'magnitude(scope="{scope}")', "N:M scopes come with the fast threshold kernels")
+    if scope not in SCOPES:
+        raise ValueError(message("magnitude", f"scope must be one of {', '.join(SCOPES)}", scope=scope))
     if not 0 <= pool <= 1:
         raise ValueError(message("magnitude", "pool must lie in [0, 1]: a fraction of all prunable weights", pool=pool))
+    budget, size = layout.budget(sparsity), round(pool * layout.n)
     if scope == "global":
-        return select(layout, weights, layout.budget(sparsity), round(pool * layout.n))
-    return _by_layer(layout, weights, sparsity, pool)
+        return select(layout, weights, budget, size)
+    sizes = [layer.rows * layer.columns for layer in layout]
+    if scope == "layer":
+        kept = [n - round(sparsity * n) for n in sizes]
+        return _by_layer(layout, weights, kept, [min(round(pool * n), n - k) for n, k in zip(sizes, kept, strict=True)])
+    _check_pool(layout, budget, size)
+    kept = layer_counts(layout, weights, budget, scope)
+    rest = [n - k for n, k in zip(sizes, kept, strict=True)]
+    return _by_layer(layout, weights, kept, share_out(size, sizes, [0] * len(rest), rest))
 
 
 def select(layout: MaskLayout, weights: dict[str, Tensor], budget: int, pool: int) -> Selection:
     """The `budget` largest weights of all layers together, and the `pool` that follow; both are counts."""
-    if not 0 <= pool <= layout.n - budget:
-        raise ValueError(message("magnitude", f"the pool must fit into the {layout.n - budget} pruned weights",
-                                 pool=pool, budget=budget, n=layout.n))
+    _check_pool(layout, budget, pool)
     top = topk_threshold(list(weights.values()), budget, pool)
     none = [torch.zeros_like(words) for words in top.words]
     return Selection(_mask(layout, top.words), top.threshold, _mask(layout, top.pool_words or none))
 
 
-def check_finite(weights: dict[str, Tensor]) -> None:
-    """Raise `ValueError` naming the layer if a weight is NaN or infinite."""
-    for name, weight in weights.items():
-        if not bool(torch.isfinite(weight).all()):
-            raise ValueError(message("weights", "weights must be finite", "a NaN or infinite weight poisons every "
-                                     "fitness; mend the model first", layer=name, weight=weight))
+def _check_pool(layout: MaskLayout, budget: int, pool: int) -> None:
+    if not 0 <= pool <= layout.n - budget:
+        raise ValueError(message("magnitude", f"the pool must fit into the {layout.n - budget} pruned weights",
+                                 pool=pool, budget=budget, n=layout.n))
 
 
-def _by_layer(layout: MaskLayout, weights: dict[str, Tensor], sparsity: float, pool: float) -> Selection:
-    layout.budget(sparsity)  # the same rule for the sparsity in every scope
-    kept, pools, thresholds = [], [], {}
-    for layer in layout:
-        n = layer.rows * layer.columns
-        budget = n - round(sparsity * n)
-        top = topk_threshold([weights[layer.name]], budget, min(round(pool * n), n - budget))
-        kept.append(top.words[0])
+def _by_layer(layout: MaskLayout, weights: dict[str, Tensor], kept: list[int], pool: list[int]) -> Selection:
+    """The `kept[i]` largest weights of each layer, and the `pool[i]` that follow."""
+    words, pools, thresholds = [], [], {}
+    for layer, budget, size in zip(layout, kept, pool, strict=True):
+        top = topk_threshold([weights[layer.name]], budget, size)
+        words.append(top.words[0])
         pools.append(torch.zeros_like(top.words[0]) if top.pool_words is None else top.pool_words[0])
         thresholds[layer.name] = top.threshold
-    return Selection(_mask(layout, kept), thresholds, _mask(layout, pools))
+    return Selection(_mask(layout, words), thresholds, _mask(layout, pools))
 
 
 def _mask(layout: MaskLayout, words: list[Tensor]) -> PackedMasks:
     return PackedMasks._of(layout, torch.cat([rows.reshape(1, -1) for rows in words], dim=1))
-

@@ -8,8 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
+from optprune_fast.masks.budgets import layer_budgets
 from optprune_fast.masks.layout import MaskLayout
-from optprune_fast.masks.magnitude import magnitude, select
+from optprune_fast.masks.magnitude import SCOPES, magnitude, select
 
 
 def net(values: tuple[float, ...] | None = None, seed: int = 0) -> nn.Module:
@@ -91,13 +92,13 @@ def test_weights_that_are_not_finite_are_an_error_that_names_the_layer(bad: floa
 
 
 @pytest.mark.parametrize("sparsity", [1.0, -0.01, 2.0, float("nan")])
-@pytest.mark.parametrize("scope", ["global", "layer"])
+@pytest.mark.parametrize("scope", SCOPES)
 def test_a_sparsity_outside_zero_to_one_is_an_error(sparsity: float, scope: str):
     with pytest.raises(ValueError, match=r"sparsity must lie in \[0, 1\)"):
         magnitude(net(), sparsity, scope=scope)
 
 
-@pytest.mark.parametrize("scope", ["global", "layer"])
+@pytest.mark.parametrize("scope", SCOPES)
 def test_a_budget_of_nothing_is_an_error(scope: str):
     with pytest.raises(ValueError, match="no weight of 207 would be kept"):
         magnitude(net(), 0.999, scope=scope)
@@ -110,15 +111,40 @@ def test_a_pool_outside_zero_to_one_is_an_error(pool: float):
 
 
 def test_a_pool_larger_than_what_is_pruned_is_an_error():
-    with pytest.raises(ValueError, match="the pool must fit into the 104 pruned weights"):
-        magnitude(net(), 0.5, pool=0.6)
+    for scope in ("global", "erk"):
+        with pytest.raises(ValueError, match="the pool must fit into the 104 pruned weights"):
+            magnitude(net(), 0.5, scope=scope, pool=0.6)
     layout = MaskLayout.of(net())
     with pytest.raises(ValueError, match="the pool must fit into the 7 pruned weights"):
         select(layout, layout.weights_of(net()), 200, 8)
 
 
-def test_scopes_are_global_and_layer_and_others_are_coming():
+@pytest.mark.parametrize("scope", ["uniform", "erk", "lamp"])
+@pytest.mark.parametrize("pool", [0.0, 0.25, 0.5])
+def test_other_scopes_keep_the_largest_of_each_layer_as_many_as_its_budget(scope: str, pool: float):
+    model = net()
+    selection = magnitude(model, 0.5, scope=scope, pool=pool)
+    kept = layer_budgets(model, 0.5, scope)
+    assert selection.mask.count().tolist() == [sum(kept.values())] == [207 - round(0.5 * 207)]
+    assert selection.pool.count().tolist() == [round(pool * 207)]
+    for name, count in kept.items():
+        flat = MaskLayout.of(model).weights_of(model)[name].flatten().abs()
+        order = flat.argsort(descending=True, stable=True).tolist()
+        mask, follow = (masks.to_dense()[name].flatten().nonzero().flatten().tolist()
+                        for masks in (selection.mask, selection.pool))
+        assert mask == sorted(order[:count])
+        assert follow == sorted(order[count:count + len(follow)])
+        assert selection.threshold[name] == float(flat[order[count - 1]])
+
+
+def test_scope_layer_rounds_each_layer_by_itself_and_uniform_the_whole():
+    model = nn.Sequential(*(nn.Linear(3, 1) for _ in range(5)))
+    assert magnitude(model, 0.5, scope="layer").mask.count().tolist() == [5]  # 3 - round(1.5) each
+    assert magnitude(model, 0.5, scope="uniform").mask.count().tolist() == [7]  # 15 - round(7.5)
+
+
+def test_a_scope_that_is_not_known_is_an_error_and_patterns_are_coming():
     with pytest.raises(NotImplementedError, match=r'magnitude\(scope="2:4"\) is not built yet'):
         magnitude(net(), 0.5, scope="2:4")
-    with pytest.raises(ValueError, match='scope must be "global" or "layer"'):
+    with pytest.raises(ValueError, match="scope must be one of global, uniform, erk, lamp, layer\n  scope  'row'"):
         magnitude(net(), 0.5, scope="row")

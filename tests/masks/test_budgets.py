@@ -137,8 +137,8 @@ def slow_lamp(weight: torch.Tensor) -> list[float]:
 
 @pytest.mark.parametrize("values", [None, (1.0, -1.0), (0.0, -0.5, 0.5, 2.0), (0.0, -0.0)])
 def test_lamp_scores_agree_with_sums_one_by_one(values):
-    for weight in weights_of(3, values).values():
-        weight = weight[:, :20]  # sums one by one take the square of what there is
+    for whole in weights_of(3, values).values():
+        weight = whole[..., :20]  # sums one by one take the square of what there is
         scores = lamp_scores(weight)
         assert (scores.dtype, scores.shape) == (torch.float64, weight.shape)
         torch.testing.assert_close(scores.flatten(), torch.tensor(slow_lamp(weight), dtype=torch.float64), rtol=1e-13,

@@ -43,6 +43,8 @@ struct Vec {
     static Vec if_less(Vec a, Vec b, Vec yes, Vec no) {
         return {_mm256_blendv_ps(no.v, yes.v, _mm256_cmp_ps(a.v, b.v, _CMP_LT_OQ))};
     }
+    static Vec if_negative(Vec a, Vec yes, Vec no) { return {_mm256_blendv_ps(no.v, yes.v, a.v)}; }
+    static bool signs_differ(Vec a, Vec b) { return _mm256_movemask_ps(_mm256_xor_ps(a.v, b.v)) != 0; }
     static Vec power_of_two(Vec counted) {
         return {_mm256_castsi256_ps(_mm256_slli_epi32(_mm256_castps_si256(counted.v), 23))};
     }

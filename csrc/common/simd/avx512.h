@@ -38,6 +38,12 @@ struct Vec {
     static Vec if_less(Vec a, Vec b, Vec yes, Vec no) {
         return {_mm512_mask_blend_ps(_mm512_cmp_ps_mask(a.v, b.v, _CMP_LT_OQ), no.v, yes.v)};
     }
+    static Vec if_negative(Vec a, Vec yes, Vec no) {
+        return {_mm512_mask_blend_ps(negative(_mm512_castps_si512(a.v)), no.v, yes.v)};
+    }
+    static bool signs_differ(Vec a, Vec b) {
+        return negative(_mm512_xor_si512(_mm512_castps_si512(a.v), _mm512_castps_si512(b.v))) != 0;
+    }
     static Vec power_of_two(Vec counted) {
         return {_mm512_castsi512_ps(_mm512_slli_epi32(_mm512_castps_si512(counted.v), 23))};
     }
@@ -75,6 +81,7 @@ struct Vec {
     }
 
   private:
+    static __mmask16 negative(__m512i a) { return _mm512_cmplt_epi32_mask(a, _mm512_setzero_si512()); }
     static __mmask16 ones(std::int64_t n) { return static_cast<__mmask16>((1u << n) - 1); }
 };
 

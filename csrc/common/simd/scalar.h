@@ -60,6 +60,18 @@ struct Vec {
         for (std::int64_t i = 0; i < lanes; ++i) out.v[i] = a.v[i] < b.v[i] ? yes.v[i] : no.v[i];
         return out;
     }
+    // whether the sign bit is set ? yes : no
+    static Vec if_negative(Vec a, Vec yes, Vec no) {
+        Vec out;
+        for (std::int64_t i = 0; i < lanes; ++i) out.v[i] = bits(a.v[i]) >> 31 != 0 ? yes.v[i] : no.v[i];
+        return out;
+    }
+    // whether any sign bits differ
+    static bool signs_differ(Vec a, Vec b) {
+        std::uint32_t all = 0;
+        for (std::int64_t i = 0; i < lanes; ++i) all |= bits(a.v[i]) ^ bits(b.v[i]);
+        return all >> 31 != 0;
+    }
     // 2^n where the last bits of a float count n + 127: 1.5 · 2^23 + 127 + n
     static Vec power_of_two(Vec counted) {
         return each(counted, counted, [](float x, float) { return from_bits(bits(x) << 23); });

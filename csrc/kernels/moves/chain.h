@@ -11,7 +11,7 @@
 
 #include <string.h>
 
-#include "kernels/moves/moves.h"
+#include "kernels/moves/slopes.h"
 #include "kernels/population/body.h"
 
 namespace optprune::moves {
@@ -151,6 +151,20 @@ struct Chain {
         }
     }
 
+    // Differences as far as the last two layers, which answer by their slopes.
+    void run_sloped(const Move &move, const Move &next) {
+        const std::int64_t last = call.parent.program.layer_count - 1;
+        const ChainLayer &bent = at_layer(last - 1), &end = at_layer(last);
+        const Kept *terms = call.pool + move.terms;
+        for (std::int64_t row = move.rows; row < move.certain; ++row) {
+            const RowChange &change = call.rows[row];
+            run_row(change, terms, false);
+            terms += change.differences + change.inputs;
+        }
+        Slopes<R>{call, work, tile.first_sample / step, bent.x, bent.sums, at_layer(last - 2).moved, end.out, bent.moved,
+                  bent.rows, end.rows}.run(move, next, terms);
+    }
+
     void run_move(std::int64_t m) {
         const Program &program = call.parent.program;
         const Move &move = call.moves[m], &next = call.moves[m + 1];
@@ -158,6 +172,10 @@ struct Chain {
         const Kept *terms = call.pool + move.terms;
         const bool any_whole = move.whole < program.layer_count;
         tile.candidate = m;
+        if (move.inputs > 0) {
+            run_sloped(move, next);
+            return loss(tile, program.steps[program.step_count - 1], work.logits);
+        }
         if (!any_whole) {
             if (change == end || !is_last(end[-1].layer)) return copy_sums(call, m, tile.first_sample, step);
             const ChainLayer &last = at_layer(program.layer_count - 1);

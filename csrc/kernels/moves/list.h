@@ -33,8 +33,10 @@ class List {
     std::vector<RowChange> rows;
     std::vector<Kept> pool;
 
-    List(const Request &request, const Spread *spreads, std::int64_t lanes)
-        : request_(request), program_(request.parent.program), lanes_(lanes), spread_of_(program_.layer_count),
+    // sloped: whether the last two layers of the chain have slopes
+    List(const Request &request, const Spread *spreads, std::int64_t lanes, bool sloped)
+        : request_(request), program_(request.parent.program), lanes_(lanes),
+          sloped_(sloped ? program_.layer_count - 2 : -1), spread_of_(program_.layer_count),
           mostly_kept_(program_.layer_count) {
         for (std::int64_t i = 0; i < program_.step_count; ++i) {
             const std::int64_t layer = program_.steps[i].layer;
@@ -49,18 +51,18 @@ class List {
         move.whole = program_.layer_count;
         move.chained = flips.empty() ? request_.chained < program_.layer_count : flips[0].layer >= request_.chained;
         if (move.chained) {
-            add_chained(flips, move.whole);
+            add_chained(flips, move);
         } else {
             add_flipped(flips.data(), flips.data() + flips.size());
         }
         moves.push_back({static_cast<std::int64_t>(flipped.size()), static_cast<std::int64_t>(rows.size()),
-                         static_cast<std::int64_t>(pool.size()), 0, false});
+                         static_cast<std::int64_t>(pool.size()), 0, false, 0, 0, 0, 0});
     }
 
   private:
     const Request &request_;
     const Program &program_;
-    const std::int64_t lanes_;
+    const std::int64_t lanes_, sloped_;
     std::vector<const Spread *> spread_of_;  // of each layer
     std::vector<bool> mostly_kept_;
 
@@ -158,13 +160,17 @@ class List {
     // The rows that change, layer after layer, and the terms that each adds. A row that reads the difference of an input
     // under the moved mask adds w · difference; a flip adds or takes w · input of the parent. From where two units in
     // three have changed, layers are computed anew: for their values all units of the layer before count as changed.
-    void add_chained(const std::vector<Flip> &flips, std::int64_t &whole) {
+    void add_chained(const std::vector<Flip> &flips, Move &move) {
+        std::int64_t &whole = move.whole;
         const Flip *flip = flips.data(), *end = flip + flips.size();
         const std::size_t first_row = rows.size();
         std::vector<std::int64_t> changed;  // inputs of the layer
         std::int64_t first_input = 0, first_output = 0;
         for (std::int64_t l = request_.chained; l < whole; ++l) {
             const Layer &layer = program_.layers[l];
+            if (l == sloped_ && !changed.empty() && 2 * static_cast<std::int64_t>(changed.size()) <= layer.rows) {
+                return add_sloped(changed, first_input, flip, end, move);
+            }
             std::vector<std::uint64_t> reached(static_cast<std::size_t>(divide_up(layer.rows, word_bits)), 0);
             for (const std::int64_t unit : changed) {
                 for (std::size_t w = 0; w < reached.size(); ++w) {
@@ -194,6 +200,78 @@ class List {
         add_flipped(flip, end);
     }
 
+    // The last two layers, from the inputs that change. Their weights are the parent's, flips are terms of their own.
+    void add_sloped(const std::vector<std::int64_t> &changed, std::int64_t first_input, const Flip *flip,
+                    const Flip *end, Move &move) {
+        const std::int64_t l = sloped_, floats = program_.width * lanes_;
+        const Layer &layer = program_.layers[l];
+        const Flip *last = std::find_if(flip, end, [&](const Flip &f) { return f.layer != l; });
+        const auto difference = [&](std::int64_t unit, float weight) {
+            pool.push_back({static_cast<std::int32_t>((first_input + unit) * floats), weight});
+        };
+        const auto add_differences = [&](std::int64_t row) {
+            bool any = false;
+            for (const std::int64_t unit : changed) {
+                const bool kept = layer.first_word < 0 || bit(row_words(layer, row), unit);
+                any = any || kept;
+                difference(unit, kept ? layer.weight[row * layer.columns + unit] : 0.0f);
+            }
+            return any;
+        };
+        const auto add_row = [&](std::int64_t of, std::int64_t row, std::size_t differences, std::size_t inputs) {
+            rows.push_back({static_cast<std::int32_t>(of), static_cast<std::int32_t>(row),
+                            static_cast<std::int32_t>(differences), static_cast<std::int32_t>(inputs)});
+        };
+        const auto has_flip = [&](std::int64_t row) {
+            return std::any_of(flip, last, [&](const Flip &f) { return f.row == row; }) ||
+                   std::any_of(last, end, [&](const Flip &f) { return f.column == row; });
+        };
+        move.inputs = static_cast<std::int64_t>(changed.size());
+        for (const std::int64_t unit : changed) pool.push_back({static_cast<std::int32_t>(unit), 0.0f});
+        move.certain = static_cast<std::int64_t>(rows.size());
+        for (std::int64_t row = 0; row < layer.rows; ++row) {
+            if (!has_flip(row)) continue;
+            const std::size_t first = pool.size();
+            add_differences(row);
+            const Flip *own = std::find_if(flip, last, [&](const Flip &f) { return f.row == row; });
+            const Flip *own_end = own == last ? last : row_end(own, last);
+            for (const Flip *f = own; f != own_end; ++f) {
+                if (std::find(changed.begin(), changed.end(), f->column) != changed.end()) {
+                    difference(f->column, flipped_weight(*f));
+                }
+            }
+            const std::size_t differences = pool.size() - first;
+            for (const Flip *f = own; f != own_end; ++f) {
+                pool.push_back({static_cast<std::int32_t>(layer.offset[f->column] * lanes_), flipped_weight(*f)});
+            }
+            add_row(l, row, differences, pool.size() - first - differences);
+        }
+        move.bending = static_cast<std::int64_t>(rows.size());
+        for (std::int64_t row = 0; row < layer.rows; ++row) {
+            if (has_flip(row)) continue;
+            if (add_differences(row)) {
+                add_row(l, row, changed.size(), 0);
+            } else {
+                pool.resize(pool.size() - changed.size());
+            }
+        }
+        move.last = static_cast<std::int64_t>(rows.size());
+        for (const Flip *f = last; f != end; ++f) {
+            pool.push_back({static_cast<std::int32_t>(f->column * floats), flipped_weight(*f)});
+            add_row(l + 1, f->row, 0, 1);
+        }
+        if (static_cast<std::int64_t>(rows.size()) > move.certain) return;
+        rows.resize(static_cast<std::size_t>(move.rows));  // nothing reaches the loss
+        move.inputs = 0;
+    }
+
+    // What a flip adds for an input of one.
+    float flipped_weight(const Flip &flip) const {
+        const Layer &layer = program_.layers[flip.layer];
+        const float weight = layer.weight[flip.row * layer.columns + flip.column];
+        return bit(row_words(layer, flip.row), flip.column) ? -weight : weight;
+    }
+
     void add_row(std::int64_t l, std::int64_t row, const std::vector<std::int64_t> &changed, std::int64_t first_input,
                  const Flip *flip, const Flip *end) {
         const Layer &layer = program_.layers[l];
@@ -210,8 +288,7 @@ class List {
         }
         const std::size_t differences = pool.size() - first;
         for (const Flip *f = flip; f != end; ++f) {
-            const float w = weight[f->column];
-            pool.push_back({static_cast<std::int32_t>(layer.offset[f->column] * lanes_), bit(words, f->column) ? -w : w});
+            pool.push_back({static_cast<std::int32_t>(layer.offset[f->column] * lanes_), flipped_weight(*f)});
         }
         rows.push_back({static_cast<std::int32_t>(l), static_cast<std::int32_t>(row),
                         static_cast<std::int32_t>(differences), static_cast<std::int32_t>(end - flip)});

@@ -36,16 +36,42 @@ std::int64_t registers_of(const population::Tensor &tensor) {
     return n;
 }
 
+// Whether the chain ends in a linear layer, ReLU, a linear layer, and their slopes are few.
+bool has_slopes(const Request &request) {
+    const Program &program = request.parent.program;
+    const std::int64_t last = program.step_count - 1, layers = program.layer_count;
+    if (request.chained + 2 > layers || last < 3) return false;
+    const Step *end = program.steps + last;  // the loss
+    return end[-1].layer == layers - 1 && end[-1].activation == population::Activation::none &&
+           end[-2].activation == population::Activation::relu && end[-3].layer == layers - 2 &&
+           end[-3].activation == population::Activation::none &&
+           program.layers[layers - 2].columns * program.layers[layers - 1].rows <= most_slopes;
+}
+
+// Of the last layer, as the parent keeps them: the weights on one input side by side.
+std::vector<float> turned_weights(const Layer &layer, const std::uint64_t *mask) {
+    std::vector<float> out(static_cast<std::size_t>(layer.columns * layer.rows), 0.0f);
+    for (std::int64_t r = 0; r < layer.rows; ++r) {
+        for (std::int64_t i = 0; i < layer.columns; ++i) {
+            if (layer.first_word >= 0 && !bit(mask + layer.first_word + r * layer.words(), i)) continue;
+            out[static_cast<std::size_t>(i * layer.rows + r)] = layer.weight[r * layer.columns + i];
+        }
+    }
+    return out;
+}
+
 // The memory of a thread.
 struct Workplace {
     population::Workplace program;
     Buffer<std::uint64_t> changed;
     Buffer<std::int32_t> live;
-    Buffer<float> saved, logits;
+    Buffer<float> saved, logits, slopes;
     Buffer<std::int64_t> undo;
+    std::vector<std::int64_t> sloped;
+    std::vector<std::int32_t> bends;
     Work work{};
 
-    void prepare(const Program &network, const std::vector<std::int64_t> &first, std::int64_t lanes) {
+    void prepare(const Program &network, const std::vector<std::int64_t> &first, std::int64_t lanes, bool has_slopes) {
         if (work.changed != nullptr) return;
         program.prepare(network, lanes, true);
         std::int64_t floats = 0, entries = 0, rows = 1;
@@ -61,7 +87,13 @@ struct Workplace {
         logits = make_buffer<float>(registers_of(network.steps[network.step_count - 1].a) * lanes);
         undo = make_buffer<std::int64_t>(2 * entries);
         work = {program.scratch, changed.get(), first.data(), live.get(), saved.get(), undo.get(),
-                logits.get()};
+                logits.get(), nullptr, nullptr, nullptr};
+        if (!has_slopes) return;
+        const Layer &bent = network.layers[network.layer_count - 2], &end = network.layers[network.layer_count - 1];
+        slopes = make_buffer<float>(bent.columns * end.rows * network.width * lanes);
+        sloped.assign(static_cast<std::size_t>(bent.columns), 0);
+        bends.resize(static_cast<std::size_t>(bent.rows * network.width + 1));
+        work.slopes = slopes.get(), work.sloped = sloped.data(), work.bends = bends.data();
     }
 };
 
@@ -87,15 +119,18 @@ void run(Isa isa, std::int64_t threads, const Request &request) {
         }
         first.push_back(first.back() + std::max<std::int64_t>(1, divide_up(spread.units, word_bits)));
     }
-    List list(request, spreads.data(), kernel.lanes);
+    const bool sloped = has_slopes(request);
+    List list(request, spreads.data(), kernel.lanes, sloped);
     for (std::int64_t m = 0; m < request.M; ++m) list.add(request.indices + m * request.F);
+    const std::vector<float> last_weights =
+        sloped ? turned_weights(program.layers[program.layer_count - 1], parent.words) : std::vector<float>{};
     const Call call{parent, spreads.data(), list.moves.data(), list.flipped.data(), list.rows.data(), list.pool.data(),
-                    request.sums, request.M, request.chained};
+                    request.sums, request.M, request.chained, sloped ? last_weights.data() : nullptr};
     std::vector<Workplace> workplaces(static_cast<std::size_t>(threads));
     parallel_for(divide_up(parent.B, program.width * kernel.lanes), threads, [&](std::int64_t tile, std::int64_t slot) {
         Workplace &own = workplaces[slot];
         if (own.work.changed == nullptr) {
-            own.prepare(program, first, kernel.lanes);
+            own.prepare(program, first, kernel.lanes, sloped);
             kernel.list(program, parent.words, own.program.scratch.rows);
         }
         kernel.tile(call, tile, own.work);

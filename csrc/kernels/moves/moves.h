@@ -24,6 +24,7 @@ struct Flipped {
 };
 
 constexpr int most_chained = 16;  // layers that chain.h has room for
+constexpr std::int64_t most_slopes = 4096;  // a sample; a thread keeps those of a tile
 
 // In a chain of linear layers: what one row adds to its sums after a move. Its terms follow one another in the pool,
 // first those with what the move made of inputs, then those with the parent's inputs.
@@ -39,6 +40,10 @@ struct Move {
     std::int64_t terms;     // in the pool, of the rows of a chain
     std::int64_t whole;     // first layer of a chain that is computed anew; the number of layers: none
     bool chained;
+    // Of a chain whose end is answered by slopes (slopes.h): how many inputs of its last two layers change, and the first
+    // rows that are corrected for certain, that are corrected where they bend, and that have flips in the last layer.
+    // The pool has the numbers of the inputs in front of the terms of these rows.
+    std::int64_t inputs, certain, bending, last;
 };
 
 // Where a step gets an input from: entry i of its leading dimension lies in unit i / factor of the producer.
@@ -68,6 +73,7 @@ struct Call {
     std::int64_t M;
     // From this layer on: linear layers one after another, activations as steps of their own. The number of layers: none
     std::int64_t chained;
+    const float *last_weights;  // [inputs of the last layer, its rows], zeros where dropped; null: no slopes
 };
 
 struct Work {
@@ -78,6 +84,9 @@ struct Work {
     float *saved;                // what was overwritten, to be put back
     std::int64_t *undo;          // [step, unit] of each
     float *logits;               // of a chain: moved outputs; `saved` holds what was made of the others
+    float *slopes;               // [inputs of the last two layers, outputs, a register of samples]
+    std::int64_t *sloped;        // [inputs]: 1 + the tile whose slopes there are
+    std::int32_t *bends;         // [rows of the last layer but one, registers]
 };
 
 struct Kernel {

@@ -40,13 +40,17 @@ class Piece:
     """Some samples of a batch, the same for every objective.
 
     kind:     whose program runs them
+    batch:    the samples
     turned:   inputs as their runner has them, and the dense outputs where the evaluator's objective compares with them
+    dense:    [B, …]: these dense outputs, or None
     targets:  as given
     classes:  int64 [B, …]: the targets where they are classes that the outputs have, else None
     """
 
     kind: Signature
+    batch: Batch
     turned: Any
+    dense: Tensor | None
     targets: Tensor | None
     classes: Tensor | None
 
@@ -114,10 +118,14 @@ class CompiledForward:
             return NumbaPopulation(graph, self.layout, self.forward.state, samples, loss=loss)
         return Population(graph, self.layout, self.forward.state, samples, keep=keep, loss=loss)
 
+    def graph(self, kind: Signature) -> Graph:
+        """What was captured for batches of this kind."""
+        return self._graphs[kind]
+
     def sums(self, words: Tensor, objective: str) -> Tensor:
         """float64 [P]: the objective summed over all samples. words: int64 [P, W]."""
         total = torch.zeros(len(words), dtype=torch.float64)
-        for piece in self._all(objective):
+        for piece in self.pieces(objective):
             total += self._piece_sums(words, piece, objective)
         return total
 
@@ -129,7 +137,7 @@ class CompiledForward:
         families, alone = find_families(population.program.layers, words, parents,
                                         delta=population.chained == len(population.program.layers) and not exact)
         total = torch.zeros(len(words), dtype=torch.float64)
-        for piece in self._all(objective):  # the outer loop, so that streamed data are read once
+        for piece in self.pieces(objective):  # the outer loop, so that streamed data are read once
             total[alone] += self._piece_sums(words[alone], piece, objective)
             for family in families:
                 for children, moves in flips(self.layout, family, words):
@@ -139,7 +147,7 @@ class CompiledForward:
     def move_sums(self, words: Tensor, moves: Tensor, objective: str) -> Tensor:
         """float64 [M]: the same for the neighbours of one mask. words: int64 [1, W]; moves: int64 [M, F]."""
         total = torch.zeros(len(moves), dtype=torch.float64)
-        for piece in self._all(objective):
+        for piece in self.pieces(objective):
             total += self._piece_move_sums(words, moves, piece, objective, exact=False)
         return total
 
@@ -192,7 +200,8 @@ class CompiledForward:
         names = [layer.name for layer in program.program.layers]
         return len(set(names)) < len(names)
 
-    def _all(self, objective: str) -> Iterator[Piece]:
+    def pieces(self, objective: str) -> Iterator[Piece]:
+        """All samples, checked for the objective."""
         if self._kept is None and self.batches.held and sum(batch.bytes for batch in self.batches) <= KEPT_BYTES:
             self._kept = list(self._turned(self.batches))
         for piece in self._turned(self.batches) if self._kept is None else self._kept:
@@ -211,12 +220,23 @@ class CompiledForward:
                     classes = _classes(CLASS_LOSSES[0], chunk.size, self.program(chunk), chunk.targets)
                 except ValueError:  # it passes through when an objective asks for classes
                     classes = None
-                yield Piece(chunk.signature, turned, chunk.targets, classes)
+                yield Piece(chunk.signature, chunk, turned, dense, chunk.targets, classes)
 
     def _turn(self, batch: Batch, dense: Tensor | None) -> Any:
         program = self.program(batch)
         check_indices(self._graphs[batch.signature], self.forward.state, batch.inputs())
         return program.turn(batch.inputs(), batch.size, dense)
+
+
+def why_not_compiled(plan: bool, backend: str, dtype: torch.dtype) -> str:
+    """Why no plan runs, or "". plan: whether one was asked for."""
+    if not plan:
+        return "plan=False"
+    if backend not in ("native", "numba"):
+        return f"the plan runs on the native and the numba backend, not on {backend}"
+    if dtype != torch.float32:
+        return f"the plan runs in float32, not in {str(dtype).removeprefix('torch.')}"
+    return ""
 
 
 def _classes(objective: str, samples: int, program: Runner, targets: Tensor | None) -> Tensor:

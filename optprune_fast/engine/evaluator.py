@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Collection, Iterator
 
 import torch
@@ -12,16 +11,16 @@ from optprune_fast.engine import gradients
 from optprune_fast.engine import objective as objectives
 from optprune_fast.engine.batches import Batch, Data
 from optprune_fast.engine.chunks import ChunkPlan, sample_bytes
-from optprune_fast.engine.compiled import CompiledForward
+from optprune_fast.engine.compiled import CompiledForward, why_not_compiled
 from optprune_fast.engine.explain import explanation
 from optprune_fast.engine.families import distinct
 from optprune_fast.engine.forward import MaskedForward, say_mode
+from optprune_fast.engine.hand_over import HandOver, asked_for
 from optprune_fast.engine.objective import Objective, UserObjective, ordered_sum
 from optprune_fast.engine.passes import Batches, Pass
 from optprune_fast.masks.layout import MaskLayout
 from optprune_fast.masks.operators import check_keeps_budget, check_moves, swap
 from optprune_fast.masks.packed import PackedMasks
-from optprune_fast.ops import masked_linear
 from optprune_fast.runtime.errors import message
 
 REUSE = ("duplicates", "prefix", "delta")
@@ -50,6 +49,10 @@ class Evaluator:
                 tensors); their number and shapes are checked each time, NaN once. Results are those of held data within
                 rounding, and the same bits where the network runs whole
 
+    hand_over:  with backend "auto", candidates so dense that torch should be faster than the native plan go to torch,
+                by a rule that `explain()` states and no clock decides. False keeps them, and bits then are the same
+                on every CPU; so does backend="native"
+
     Weights are a snapshot: `refresh()` takes them anew. Fitness is the mean over samples, however they are batched.
 
     Raises `ValueError` for empty data, NaN, targets that the outputs do not have, or a model without prunable
@@ -65,14 +68,14 @@ class Evaluator:
     def __init__(self, model: nn.Module, data: Data, objective: str | UserObjective = "cross_entropy",
                  backend: str = "auto", *, layout: MaskLayout | None = None, memory: int | None = None,
                  plan: bool = True, reuse: Collection[str] = ("duplicates", "prefix"),
-                 stream: bool = False) -> None:
+                 stream: bool = False, hand_over: bool = True) -> None:
         if isinstance(reuse, str) or not set(reuse) <= set(REUSE):
             raise ValueError(message("Evaluator", f"reuse is a collection of {', '.join(map(repr, REUSE))}",
                                      "reuse=() evaluates each candidate on its own", reuse=reuse))
         self.reuse = frozenset(reuse)
         self.layout = MaskLayout.of(model) if layout is None else layout
         self._forward = MaskedForward(model, self.layout, backend)
-        self.backend = self._resolve(backend)
+        self.backend = self._forward.resolve()
         self.batches = Batches(data, stream)
         self.samples = self.batches.size
         self.memory = (32 << 20 if self._forward.device.type == "cpu" else 1 << 30) if memory is None else memory
@@ -80,8 +83,10 @@ class Evaluator:
         self._probe(objective)
         self._last_masks: PackedMasks | None = None  # a few, for `explain` to time
         self._compiled = CompiledForward(self._forward, self.layout, self.batches, self.backend,
-                                         self._why_not_compiled(plan),
+                                         why_not_compiled(plan, self.backend, self._forward.dtype),
                                          self.objective.name if self.objective.needs_dense else "", self.memory)
+        never = "" if hand_over else "hand_over=False"
+        self._hand_over = HandOver(self._compiled, never or asked_for(backend), self.plan(1).samples)
 
     def __call__(self, masks: PackedMasks, parents: PackedMasks | None = None) -> Tensor:
         """Tensor [P]: fitness of each mask.
@@ -242,8 +247,9 @@ class Evaluator:
         self._last_masks = masks[:4] if len(masks) else self._last_masks
         words, place = distinct(masks.words) if "duplicates" in self.reuse else (masks.words, None)
         related = self.reuse & {"prefix", "delta"} and self._compiled.starts_from_parents
-        sums = self._compiled.sums(words, objective) if not related else self._compiled.sums_from_parents(
-            words, objective, None if parents is None else parents.words, exact="delta" not in self.reuse)
+        sums = self._hand_over.sums(words, objective, lambda own: (
+            self._compiled.sums(own, objective) if not related else self._compiled.sums_from_parents(
+                own, objective, None if parents is None else parents.words, exact="delta" not in self.reuse)))
         return ((sums if place is None else sums[place]) / self.samples).to(self.fitness_dtype)
 
     def _whole(self, masks: PackedMasks) -> Tensor:
@@ -266,14 +272,6 @@ class Evaluator:
     def _zeros(self, size: int) -> Tensor:
         return torch.zeros(size, dtype=torch.float64, device=self._forward.device)
 
-    def _resolve(self, backend: str) -> str:
-        """The name of the backend that serves this model's type and device; an error if the one asked for cannot."""
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # what runs in plain torch is said when it runs
-            example = torch.zeros(1, 1, dtype=self._forward.dtype, device=self._forward.device)
-            words = torch.zeros(1, 1, 1, dtype=torch.int64, device=self._forward.device)
-            return masked_linear.operation.resolve(example, example, words, backend=backend).backend
-
     def _probe(self, objective: str | UserObjective) -> None:
         """Run two samples once: find the objective, check targets, choose the way, measure the memory."""
         example = self._example()
@@ -289,15 +287,6 @@ class Evaluator:
         self._forward.choose_way(PackedMasks.cat([masks, masks]), example)
         dense = [self.layout[name] for name, (_, choice) in self._forward.record.items() if choice is None]
         self._weight_bytes = sum(layer.rows * layer.columns for layer in dense) * (self._forward.dtype.itemsize + 1)
-
-    def _why_not_compiled(self, plan: bool) -> str:
-        if not plan:
-            return "plan=False"
-        if self.backend not in ("native", "numba"):
-            return f"the plan runs on the native and the numba backend, not on {self.backend}"
-        if self._forward.dtype != torch.float32:
-            return f"the plan runs in float32, not in {str(self._forward.dtype).removeprefix('torch.')}"
-        return ""
 
     def _check(self, masks: PackedMasks) -> None:
         if masks.layout != self.layout:

@@ -32,6 +32,7 @@ def explanation(evaluator: Evaluator, density: float | None) -> str:
         way, table = "the whole network, one tile of samples after the other", _plan_table(evaluator, runner, density)
     return "\n".join([f"backend  {evaluator.backend} (asked for: {evaluator._forward.backend})",
                       f"way      plan: {way}",
+                      f"handed   {evaluator._hand_over.said}",
                       *(f"not      {reasons}" for reasons in sorted(declined) if reasons), *table])
 
 

@@ -19,7 +19,10 @@ from optprune_fast.plan.program import LayerUse
 MOST_PARENTS = 16  # asked for children before the rest counts as unrelated
 PATIENCE = 2       # parents in a row that have none
 FEWEST = 3         # children that pay for their parent
-WORTH = 0.5        # of the work of a mask on its own: what starting from a parent may cost
+# Of the work of a mask on its own: what starting from a parent may cost. Measured on LeNet-5 and VGG-small, a child of
+# 0.4 takes 0.9 to 1.1 of its own time at density 0.1, where rows rerun one by one miss what whole layers share, 0.7 at
+# 0.5, and 0.6 at 0.9 on LeNet-5.
+WORTH = 0.4
 GLANCE = 8         # rows of the first layer: masks that share none of them are not related
 MOST_FLIPS = 1 << 21
 

@@ -14,6 +14,7 @@ from optprune_fast.engine.batches import Batch
 from optprune_fast.engine.masked_weight import MaskedWeight, Record
 from optprune_fast.masks.layout import MaskLayout, check_finite
 from optprune_fast.masks.packed import PackedMasks
+from optprune_fast.ops import masked_linear
 from optprune_fast.plan.model import eval_mode, logits
 from optprune_fast.runtime.errors import EvaluationWarning
 
@@ -42,6 +43,14 @@ class MaskedForward:
         self.state = {name: tensor.detach().clone() for name, tensor in tensors}
         self.device = next(iter(weights.values())).device
         self.dtype = next(iter(weights.values())).dtype
+
+    def resolve(self) -> str:
+        """The name of the backend that serves this model's type and device; an error if the one asked for cannot."""
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # what runs in plain torch is said when it runs
+            example = torch.zeros(1, 1, dtype=self.dtype, device=self.device)
+            words = torch.zeros(1, 1, 1, dtype=torch.int64, device=self.device)
+            return masked_linear.operation.resolve(example, example, words, backend=self.backend).backend
 
     def dense(self, batch: Batch) -> Tensor:
         """[B, …]: outputs of the unpruned network."""

@@ -11,10 +11,8 @@ The first is right only where weights are used by layers and samples do not mix,
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 
-import torch
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
@@ -27,6 +25,7 @@ from optprune_fast.engine.gradients_sums import Problem, Sums
 from optprune_fast.engine.objective import Objective
 from optprune_fast.masks.packed import PackedMasks
 from optprune_fast.plan.model import eval_mode
+from optprune_fast.runtime.threads import one_thread
 
 
 def gradients(forward: MaskedForward, objective: Objective, batches: Iterable[Batch], mask: PackedMasks,
@@ -36,7 +35,7 @@ def gradients(forward: MaskedForward, objective: Objective, batches: Iterable[Ba
     problem = Problem(forward, objective, weights, memory)
     sums = Sums.zeros(weights)
     samples = 0
-    with eval_mode(forward.model), _one_thread(), sdpa_kernel(SDPBackend.MATH):
+    with eval_mode(forward.model), one_thread(), sdpa_kernel(SDPBackend.MATH):
         for batch in batches:
             samples += batch.size
             proof = proof_of(forward, objective, batch, memory)
@@ -49,13 +48,3 @@ def gradients(forward: MaskedForward, objective: Objective, batches: Iterable[Ba
 
 def _mean(total: Tensor, samples: int, weight: Tensor) -> Tensor:
     return (total / samples).to(weight.dtype)
-
-
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)

@@ -28,9 +28,9 @@ REDUCING = {"mean", "softmax", "log_softmax", "layer_norm", "matmul"}
 # Share of kept weights from which multiplying zeros costs less than skipping them: then rows share what they load.
 # Measured on AVX2 (Zen 3), step by step at densities of 0.5 to 0.99. Convolutions break even at 0.5 to 0.65 where a
 # strip's inputs outgrow the first-level cache (VGG-small, the wider half of ResNet-20), at 0.7 with 16 channels, at
-# 0.82 in LeNet-5, which loses up to a tenth in between. Linear layers break even at 0.7 in the MLP; at 0.95 in a
-# transformer, which loses up to a tenth in between; and not at all over the 4096 inputs of VGG-small, where they are a
-# twentieth of the network.
+# 0.82 in LeNet-5, which loses up to a tenth in between. Linear layers break even at 0.7 in the MLP; before
+# dense rows went by panels, at 0.95 in a transformer, and not at all over the 4096 inputs of VGG-small, where they are
+# a twentieth of the network.
 DENSE_FROM = {"linear": 0.75, "conv2d": 0.75}
 LOSSES = {"outputs": 0, "cross_entropy": 1, "error": 2, "kl_to_dense": 3, "mse_to_dense": 4}
 

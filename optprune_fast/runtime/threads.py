@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 
@@ -19,3 +21,14 @@ def thread_count() -> int:
     if not wish.isdecimal() or int(wish) < 1:
         raise ValueError(f"OPTPRUNE_THREADS must be a whole number of at least 1, not {wish!r}")
     return int(wish)
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Torch runs on one thread: its matrix products round differently on several."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from benchmarks import report, results
-from benchmarks.masked_forward import fit_cost
+from benchmarks.masked_forward import break_even, fit_cost
 from benchmarks.masked_forward import run as masked_forward
 from benchmarks.moves import run as moves
 from benchmarks.moves import task
@@ -19,6 +19,8 @@ from optprune_fast.bench import TORCH
 from optprune_fast.bench.machine import on_threads
 from optprune_fast.bench.memory import STATUS, peak_beyond_inputs
 from optprune_fast.bench.oracle import RivalError
+from optprune_fast.engine.shipped import SHIPPED
+from optprune_fast.runtime import native
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -125,3 +127,12 @@ def test_threads_of_one_side_only_are_refused(monkeypatch):
     monkeypatch.setenv("OPTPRUNE_THREADS", str((os.cpu_count() or 1) + 1))
     with pytest.raises(ValueError, match="unset OPTPRUNE_THREADS"), on_threads(1):
         pass
+
+
+@pytest.mark.skipif(native.missing("population") is not None, reason="no compiled module")
+def test_break_even_prints_the_coefficients_that_are_shipped(capsys):
+    break_even.main(["--rounds", "1"])
+    lines = dict(re.findall(r'^ +"(.+)": ([0-9.e+-]+),$', capsys.readouterr().out, re.MULTILINE))
+    for coefficients in SHIPPED.values():
+        assert lines.keys() == coefficients.nanoseconds.keys()
+    assert all(float(value) >= 0 for value in lines.values())

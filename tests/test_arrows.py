@@ -1,9 +1,10 @@
 """The arrows of the design: who may import whom. Imports point downwards only, in Python and in C++.
 
-    cli  >  recipe, report, bench  >  search | deploy  >  engine | formats  >  plan  >  masks  >  ops  >  runtime
+    cli > recipe, report, bench > search, tuning | deploy > engine | formats > plan > masks > ops > runtime
 
-The left column (engine, search) and the right one (formats, deploy) never meet. `data` and `models` are leaves that
-only the command line uses; `testing` may look at operations, masks and runtime, and nothing in the package uses it.
+The left column (engine, search, tuning) and the right one (formats, deploy) never meet. `data` and `models` are leaves
+that only the command line uses; `testing` may look at operations, masks and runtime, and nothing in the package uses
+it.
 """
 
 from __future__ import annotations
@@ -21,9 +22,9 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "optprune_fast"
 CSRC = ROOT / "csrc"
 
-LEVEL = {"runtime": 0, "ops": 1, "masks": 2, "plan": 3, "engine": 4, "formats": 4, "search": 5, "deploy": 5,
-         "recipe": 6, "report": 6, "bench": 6, "cli": 7}
-LEFT, RIGHT = {"engine", "search"}, {"formats", "deploy"}
+LEVEL = {"runtime": 0, "ops": 1, "masks": 2, "plan": 3, "engine": 4, "formats": 4, "search": 5, "tuning": 5,
+         "deploy": 5, "recipe": 6, "report": 6, "bench": 6, "cli": 7}
+LEFT, RIGHT = {"engine", "search", "tuning"}, {"formats", "deploy"}
 # Folders beside the picture: what each may import.
 ASIDE = {"data": {"runtime"}, "models": {"runtime"}, "testing": {"runtime", "ops", "masks"}}
 # The public names, those that are not built yet, and `python -m optprune_fast`.
@@ -231,6 +232,8 @@ BAD = [
     ("deploy/a.py", "from optprune_fast.engine import evaluator", "never meet"),
     ("formats/a.py", "from optprune_fast.engine import evaluator", "never meet"),
     ("engine/a.py", "from optprune_fast.search import genetic", "no higher than search"),
+    ("tuning/a.py", "from optprune_fast.search import genetic", "tuning lies no higher than search"),
+    ("tuning/a.py", "from optprune_fast.formats import csr", "never meet"),
     ("recipe/a.py", "from optprune_fast.report import table", "no higher than report"),
     ("search/a.py", "from optprune_fast.cli import main", "no higher than cli"),
     ("search/a.py", "from optprune_fast.data import load", "may not use data"),
@@ -275,6 +278,7 @@ GOOD = [
     ("search/a.py", "from optprune_fast.engine import evaluator\nfrom optprune_fast.masks import packed"),
     ("deploy/a.py", "from optprune_fast.formats import csr\nfrom optprune_fast.plan import capture"),
     ("recipe/a.py", "from optprune_fast.search import genetic\nfrom optprune_fast.deploy import convert"),
+    ("recipe/a.py", "from optprune_fast.tuning.finetune import finetune"),
     ("cli/a.py", "import typer\nfrom optprune_fast.data import load\nfrom optprune_fast.models import MLP"),
     ("report/a.py", "import matplotlib"),
     ("data/a.py", "from optprune_fast.data.idx import read\nfrom optprune_fast.runtime.errors import message"),

@@ -11,7 +11,7 @@ from torch import nn
 from optprune_fast.cli.loading import CHECKPOINT_HELP, DATA_HELP, FACTORY_HELP, check_fits, load_data, load_model
 from optprune_fast.cli.show import Json, number, percent, print_json, print_table, teaching
 from optprune_fast.data import Dataset
-from optprune_fast.engine.batches import Data, collect, split
+from optprune_fast.engine.batches import HELD_OUT, Data, collect, split
 from optprune_fast.engine.evaluator import Evaluator
 from optprune_fast.masks.packed import PackedMasks
 from optprune_fast.recipe import prune as recipe
@@ -54,7 +54,7 @@ def prune(
     result = recipe.prune(net, samples.train, sparsity, strategy, small, pool, judged_by, evaluations, time_limit, seed,
                           objective=objective, backend=backend, progress=False if json else None)
     path = result.save(out)
-    held_out = split(collect(samples.train), recipe.HELD_OUT, seed)[1] if judged_by is None else judged_by
+    held_out = split(collect(samples.train), HELD_OUT, seed)[1] if judged_by is None else judged_by
     report = _report(net, samples, result, held_out, backend, path)
     print_json(report) if json else _print(report)
 

@@ -12,6 +12,7 @@ from torch import Tensor
 from optprune_fast.runtime.errors import message
 
 Data = Any  # (inputs, targets), a dict batch, or an iterable of such batches: see `collect`
+HELD_OUT = 0.1  # share of the data to select by, where the caller gives none for that
 TARGET_KEYS = ("labels", "targets", "label", "target")
 PIECE_BYTES = 64 << 20  # of inputs: what is read, checked and turned at once
 GROUP = 128  # samples: a piece ends where a wide tile and a group of sums end, on every instruction set

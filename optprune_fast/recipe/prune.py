@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import nn
 
-from optprune_fast.engine.batches import Data, collect, split
+from optprune_fast.engine.batches import HELD_OUT, Data, collect, split
 from optprune_fast.engine.evaluator import Evaluator
 from optprune_fast.engine.objective import UserObjective
 from optprune_fast.masks.layout import MaskLayout
@@ -15,7 +15,6 @@ from optprune_fast.search.problem import Problem, check_shares
 from optprune_fast.search.run import Limits, run
 from optprune_fast.search.strategy import Strategy
 
-HELD_OUT = 0.1
 TIME_LIMIT = 60.0
 SMALL, POOL = 1.0, 1.0  # measured: docs/RESULTS.md, core and pool
 

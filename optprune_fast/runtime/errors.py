@@ -21,6 +21,10 @@ class EvaluationWarning(UserWarning):
     """An evaluator changed something about how the model runs, and says so."""
 
 
+class TuningWarning(UserWarning):
+    """Training or refitting ended before its time, and says why."""
+
+
 def describe(value: object) -> str:
     """One short line about an argument as received.
 

@@ -28,7 +28,7 @@ def prune(
     sparsity: Annotated[float, typer.Option(help="Fraction of the prunable weights to prune.")] = 0.95,
     out: Annotated[Path, typer.Option(help="Folder for the result.")] = Path("runs/prune"),
     checkpoint: Annotated[Path | None, typer.Option(help=CHECKPOINT_HELP)] = None,
-    strategy: Annotated[str, typer.Option(help="auto, genetic or swap.")] = "auto",
+    strategy: Annotated[str, typer.Option(help="auto, genetic, levels or swap.")] = "auto",
     small: Annotated[float | None, typer.Option(help="Share of the kept weights that the search chooses.")] = None,
     pool: Annotated[float | None, typer.Option(help="Fraction of all weights to choose from, past rank k.")] = None,
     evaluations: Annotated[int | None, typer.Option(help="Candidates to evaluate; alone, a seed repeats.")] = None,

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from optprune_fast.runtime.errors import message
 from optprune_fast.search.genetic import Genetic
+from optprune_fast.search.levels import Levels
 from optprune_fast.search.strategy import Strategy
 from optprune_fast.search.swaps import SwapSearch
 
-STRATEGIES: dict[str, type[Strategy]] = {"genetic": Genetic, "swap": SwapSearch}
+STRATEGIES: dict[str, type[Strategy]] = {"genetic": Genetic, "levels": Levels, "swap": SwapSearch}
 AUTO = "swap"  # the best measured one: docs/RESULTS.md, strategies
 AUTO_WITHOUT_GRADIENTS = "genetic"  # where an objective gives one number for all samples
 

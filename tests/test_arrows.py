@@ -1,6 +1,6 @@
 """The arrows of the design: who may import whom. Imports point downwards only, in Python and in C++.
 
-    cli > recipe, report, bench > search, tuning | deploy > engine | formats > plan > masks > ops > runtime
+    cli  >  report  >  recipe, bench  >  search | deploy  >  engine | formats  >  plan  >  masks  >  ops  >  runtime
 
 The left column (engine, search, tuning) and the right one (formats, deploy) never meet. `data` and `models` are leaves
 that only the command line uses; `testing` may look at operations, masks and runtime, and nothing in the package uses
@@ -23,7 +23,7 @@ PACKAGE = ROOT / "optprune_fast"
 CSRC = ROOT / "csrc"
 
 LEVEL = {"runtime": 0, "ops": 1, "masks": 2, "plan": 3, "engine": 4, "formats": 4, "search": 5, "tuning": 5,
-         "deploy": 5, "recipe": 6, "report": 6, "bench": 6, "cli": 7}
+         "deploy": 5, "recipe": 6, "bench": 6, "report": 7, "cli": 8}
 LEFT, RIGHT = {"engine", "search", "tuning"}, {"formats", "deploy"}
 # Folders beside the picture: what each may import.
 ASIDE = {"data": {"runtime"}, "models": {"runtime"}, "testing": {"runtime", "ops", "masks"}}

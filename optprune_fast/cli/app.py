@@ -13,6 +13,7 @@ from optprune_fast.cli.doctor import doctor
 from optprune_fast.cli.eval import evaluate
 from optprune_fast.cli.inspect import inspect
 from optprune_fast.cli.prune import prune
+from optprune_fast.cli.report import report
 from optprune_fast.cli.show import teaching
 from optprune_fast.runtime.errors import coming
 
@@ -24,6 +25,7 @@ app.command()(demo)
 app.command()(prune)
 app.command("eval")(evaluate)
 app.command()(inspect)
+app.command()(report)
 app.command()(bench)
 app.command()(doctor)
 

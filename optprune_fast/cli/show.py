@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import json
-import math
 from collections.abc import Callable, Iterable, Sequence
 from typing import Annotated, Any, TypeVar
 
@@ -13,6 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from optprune_fast.runtime.errors import BackendError
+from optprune_fast.runtime.files import finite
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of a table.")]
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -40,19 +40,6 @@ def teaching(command: Command) -> Command:
 def print_json(document: object) -> None:
     """One document on stdout; infinity and NaN, which JSON lacks, become null."""
     typer.echo(json.dumps(finite(document), indent=2, allow_nan=False))
-
-
-def finite(value: Any) -> Any:
-    """The same document with null for what JSON cannot say.
-
-    >>> finite({"a": [1.0, float("inf")], "b": "x"})
-    {'a': [1.0, None], 'b': 'x'}
-    """
-    if isinstance(value, dict):
-        return {key: finite(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [finite(item) for item in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def print_table(title: str, header: Sequence[str], rows: Iterable[Sequence[str]]) -> None:

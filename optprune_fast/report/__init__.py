@@ -1,1 +1,1 @@
-"""Comparison tables and plots. matplotlib, the extra `plot`, is imported when a plot is drawn."""
+"""Comparison tables, plots and the report. matplotlib, the extra `plot`, is imported when a plot is drawn."""

@@ -19,6 +19,10 @@ class Cell:
     def __str__(self) -> str:
         return f"{self.mean:.2%}" if self.runs == 1 else f"{100 * self.mean:.2f} ± {100 * self.spread:.2f} %"
 
+    def plain(self) -> str:
+        """The numbers as they are, where they are no fractions."""
+        return f"{self.mean:.4f}" if self.runs == 1 else f"{self.mean:.4f} ± {self.spread:.4f}"
+
 
 def summarize(rows: Iterable[Mapping[str, Any]], value: str = "test_accuracy") -> dict[tuple[float, str], Cell]:
     """{(sparsity, label): Cell} over the seeds.
@@ -45,13 +49,16 @@ def label(method: str, small: float | None) -> str:
     return method if small in (None, 1.0) else f"{method}, small {small:g}"
 
 
-def grid(cells: Mapping[tuple[float, str], Cell]) -> tuple[list[str], list[list[str]]]:
+def grid(cells: Mapping[tuple[float, str], Cell], percent: bool = True) -> tuple[list[str], list[list[str]]]:
     """(header, rows) of a table with one row a method and one column a sparsity, in the order they come.
+
+    percent: the values are fractions; otherwise plain numbers
 
     >>> grid({(0.9, "dense"): Cell(0.5, 0.0, 1)})
     (['method', '90 %'], [['dense', '50.00%']])
     """
     rates = list(dict.fromkeys(rate for rate, _ in cells))
     names = list(dict.fromkeys(name for _, name in cells))
-    rows = [[name, *(str(cells[rate, name]) if (rate, name) in cells else "" for rate in rates)] for name in names]
+    show = str if percent else Cell.plain
+    rows = [[name, *(show(cells[rate, name]) if (rate, name) in cells else "" for rate in rates)] for name in names]
     return ["method", *(f"{100 * rate:g} %" for rate in rates)], rows

@@ -11,6 +11,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import json
+import math
 import os
 import secrets
 from collections.abc import Iterator, Mapping
@@ -65,6 +66,19 @@ def write_text(path: PathLike, text: str) -> None:
 def write_json(path: PathLike, value: object) -> None:
     """Write `value` as JSON, aside; raises `ValueError` for NaN and infinities, which JSON does not have."""
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def finite(value: Any) -> Any:
+    """The same document with null for what JSON cannot say.
+
+    >>> finite({"a": [1.0, float("inf")], "b": "x"})
+    {'a': [1.0, None], 'b': 'x'}
+    """
+    if isinstance(value, dict):
+        return {key: finite(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def sha256_file(path: PathLike) -> str:

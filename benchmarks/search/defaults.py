@@ -21,7 +21,8 @@ from optprune_fast.models import MLP
 from optprune_fast.models.train import accuracy, train
 
 SPARSITIES = (0.9, 0.95, 0.98)
-ROWS = [("genetic", 1.0, 1.0), ("genetic", 1.0, 0.1), ("genetic", 0.3, 0.1),
+SCOPES = ("global", "uniform", "erk", "lamp")
+ROWS = [("levels", 1.0, 1.0), ("genetic", 1.0, 1.0), ("genetic", 1.0, 0.1), ("genetic", 0.3, 0.1),
         ("swap", 1.0, 1.0), ("swap", 1.0, 0.25), ("swap", 1.0, 0.1), ("swap", 1.0, 0.02), ("swap", 0.5, 1.0),
         ("swap", 0.3, 1.0), ("swap", 0.3, 0.1), ("swap", 0.1, 1.0)]
 
@@ -45,8 +46,9 @@ def main() -> None:
 
     print(f"| strategy | small | pool | {' | '.join(f'{s:.0%}' for s in SPARSITIES)} | seconds a search |")
     print("|---|---|---|" + "---|" * (len(SPARSITIES) + 1))
-    magnitude = [statistics.mean(score(m, d, opf.magnitude(m, s).mask) for m, d in networks) for s in SPARSITIES]
-    print(f"| magnitude | | | {' | '.join(f'{a:.1f}' for a in magnitude)} | |")
+    for scope in SCOPES:
+        kept = [statistics.mean(score(m, d, opf.magnitude(m, s, scope).mask) for m, d in networks) for s in SPARSITIES]
+        print(f"| magnitude, {scope} | | | {' | '.join(f'{a:.1f}' for a in kept)} | |")
     print(f"| dense | | | {statistics.mean(100 * accuracy(m, d.test) for m, d in networks):.1f} | | | |")
     for strategy, small, pool in ROWS:
         start, cells = time.perf_counter(), []

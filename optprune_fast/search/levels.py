@@ -37,8 +37,8 @@ class Levels(Strategy):
         self.problem = problem
         self.random = torch.Generator().manual_seed(problem.seed)
         self.ranks = layer_ranks(problem.layout, problem.evaluator.weights, core=problem.core, within=problem.open)
-        self.least = kept_by_layer(problem.core)[0].cpu()
-        self.most = kept_by_layer(problem.core | problem.open)[0].cpu()
+        self.least = kept_by_layer(problem.core)[0].tolist()
+        self.most = kept_by_layer(problem.core | problem.open)[0].tolist()
         self.loss = float("inf")
         self.seen: dict[str, float] = {}  # fitness by counts
         self.reach = self.widest = max(1, problem.choices // 4)
@@ -92,19 +92,22 @@ class Levels(Strategy):
 
     def _switched(self, step: int) -> list[int]:
         """The parent after one to `switches` switches, mostly few."""
-        counts = self.parent.clone()
+        counts: list[int] = self.parent.tolist()
         number = min(1 + int(self._uniform() * self.switches) for _ in range(2))
         for _ in range(number):
-            giver, taker = self._pick(counts > self.least), self._pick(counts < self.most)
+            spare = [count - least for count, least in zip(counts, self.least, strict=True)]
+            room = [most - count for count, most in zip(counts, self.most, strict=True)]
+            giver, taker = self._pick(spare), self._pick(room)
             if giver != taker and giver >= 0 and taker >= 0:
-                moved = min(step, int(counts[giver] - self.least[giver]), int(self.most[taker] - counts[taker]))
+                moved = min(step, spare[giver], room[taker])
                 counts[giver] -= moved
                 counts[taker] += moved
-        return counts.tolist()
+        return counts
 
-    def _pick(self, eligible: Tensor) -> int:
-        layers = eligible.nonzero().flatten()
-        return int(layers[int(self._uniform() * len(layers))]) if len(layers) else -1
+    def _pick(self, weights: list[int]) -> int:
+        """A layer that has any of the weights in question, -1 if none has."""
+        layers = [layer for layer, number in enumerate(weights) if number]
+        return layers[int(self._uniform() * len(layers))] if layers else -1
 
     def _uniform(self) -> float:
         return float(torch.rand(1, generator=self.random))

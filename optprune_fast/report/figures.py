@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from optprune_fast.report import curves
-from optprune_fast.report.style import LARGE, MUTED, PARTS, REST, SMALL, style
+from optprune_fast.report.style import INK, LARGE, MUTED, PARTS, REST, SMALL, style
 from optprune_fast.report.tables import Cell
 from optprune_fast.report.verdict import best_method
 
@@ -23,6 +23,8 @@ def accuracy(figures: Any, made: Document) -> Any:
     part, quantity = made["headline"]["part"], made["headline"]["quantity"]
     rows = [row for row in made["curves"] if (row["part"], row["quantity"]) == (part, quantity)]
     cells = {(row["sparsity"], row["method"]): Cell(row["mean"], row["spread"], row["runs"]) for row in rows}
+    if len(made["sparsities"]) == 1:
+        return _one_rate(figures, made, cells)
     figure = figures.Figure(figsize=(WIDTH, 4.6), layout="constrained")
     axes = figure.subplots()
     curves.against_sparsity(axes, cells, 100 if quantity == "accuracy" else 1)
@@ -32,6 +34,27 @@ def accuracy(figures: Any, made: Document) -> Any:
         axes.set(ylabel=f"{part} loss, {made['objective']}", ylim=(0, None))
     axes.set_title(curves.over_seeds(max(row["runs"] for row in rows)))
     figure.legend(*axes.get_legend_handles_labels(), loc="outside right center")
+    return figure
+
+
+def _one_rate(figures: Any, made: Document, cells: dict[tuple[float, str], Cell]) -> Any:
+    """A bar a method, where one sparsity makes no curve."""
+    part, accurate = made["headline"]["part"], made["headline"]["quantity"] == "accuracy"
+    scale = 100 if accurate else 1
+    figure = figures.Figure(figsize=(WIDTH, 1.0 + 0.5 * len(cells)), layout="constrained")
+    axes = figure.subplots()
+    for y, ((_, name), cell) in enumerate(cells.items()):
+        axes.barh(y, scale * cell.mean, height=0.6, color=style(name)[0],
+                  xerr=scale * cell.spread if cell.runs > 1 else None, ecolor=INK, capsize=3)
+        axes.annotate(str(cell) if accurate else cell.plain(), (scale * (cell.mean + cell.spread), y), (6, 0),
+                      textcoords="offset points", va="center", fontsize="small")
+    axes.set_yticks(range(len(cells)), [name for _, name in cells])
+    axes.set_ylim(len(cells) - 0.5, -0.5)
+    axes.grid(axis="y", visible=False)
+    axes.margins(x=0.15)
+    seeds = curves.over_seeds(max(cell.runs for cell in cells.values()))
+    axes.set(xlabel=f"{part} accuracy (%)" if accurate else f"{part} loss, {made['objective']}",
+             title=f"{100 * made['sparsities'][0]:g} % sparsity, {seeds}")
     return figure
 
 

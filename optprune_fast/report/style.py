@@ -23,8 +23,8 @@ DARK = {INK: "#e8edf2", MUTED: "#a3afbb", LINE: "#364250", PAPER: "#161d26", RES
 
 STYLES = {"dense": ("#555555", "s"), "magnitude": ("#d1495b", "v"), "optimized": (LARGE, "o"),
           "random_small": ("#e0a030", "x"), "swap": (LARGE, "o")}
-OTHERS = (("#2a9d8f", "D"), ("#8e5ea2", "^"), ("#7a5c3e", "P"), ("#4fa3d1", "<"), ("#3b3b98", "X"),
-          ("#c06c9c", ">"))
+COLORS = ("#2a9d8f", "#8e5ea2", "#7a5c3e", "#4fa3d1", "#3b3b98", "#c06c9c")
+MARKERS = "D^P<X>p"  # one more than there are colours: every pair comes before any comes again
 PARTS = {"calibration": ("-", "o"), "validation": ("--", "D"), "test": (":", "^")}
 
 RC = {"svg.fonttype": "none", "font.size": 10, "axes.spines.top": False, "axes.spines.right": False,
@@ -36,7 +36,7 @@ RC = {"svg.fonttype": "none", "font.size": 10, "axes.spines.top": False, "axes.s
 
 
 def style(name: str) -> tuple[str, str, str]:
-    """(colour, marker, line) of a method by its label: the same in every figure and in every report.
+    """(colour, marker, line) of a method by its label: the same in every figure, and in every report of one version.
 
     A strategy that this package does not know takes one of the same styles by its name.
 
@@ -48,7 +48,7 @@ def style(name: str) -> tuple[str, str, str]:
         color, marker = STYLES[method]
     else:
         number = list(STRATEGIES).index(method) if method in STRATEGIES else sum(method.encode())
-        color, marker = OTHERS[number % len(OTHERS)]
+        color, marker = COLORS[number % len(COLORS)], MARKERS[number % len(MARKERS)]
     return color, marker, "--" if core else "-"
 
 

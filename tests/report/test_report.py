@@ -126,6 +126,36 @@ def test_figures_show_the_numbers_of_json(reported):
     assert [line.get_label() for line in gaps.lines] == ["calibration", "validation", "test"]
 
 
+@pytest.mark.parametrize("given", [True, False], ids=["accuracy", "loss"])
+def test_one_sparsity_is_shown_as_a_bar_a_method(problem, given):
+    pytest.importorskip("matplotlib", reason="needs matplotlib")
+    from optprune_fast.report import figures
+    from optprune_fast.report.document import document
+    from optprune_fast.report.judges import Judges
+    from optprune_fast.report.runs import in_order
+    from optprune_fast.report.style import look
+
+    runs = in_order(problem.results[2:])
+    judges = Judges(runs, problem.nets, None, None, problem.test, None) if given else Judges(runs, *[None] * 5)
+    made = document(runs, judges)
+    with look() as drawing:
+        axes = figures.accuracy(drawing, made).axes[0]
+    wanted = {row["method"]: (100 if given else 1) * row["mean"] for row in made["curves"]
+              if {key: row[key] for key in made["headline"]} == made["headline"]}
+    assert [tick.get_text() for tick in axes.get_yticklabels()] == list(wanted)
+    assert [bar.get_width() for bar in axes.patches] == pytest.approx(list(wanted.values()))
+
+
+def test_strategies_can_be_told_apart():
+    from optprune_fast.report.style import COLORS, DARK, MARKERS, STYLES, style
+    from optprune_fast.search import STRATEGIES
+
+    names = [name for name in (*STYLES, *STRATEGIES) if name != "optimized"]  # what the demo calls the best search
+    assert len({style(name) for name in names}) == len(set(names))
+    assert {*COLORS, *(color for color, _ in STYLES.values())} <= DARK.keys()
+    assert len(MARKERS) == len(set(MARKERS)) == len(COLORS) + 1
+
+
 def test_without_model_and_data_the_parts_are_left_out_and_the_page_says_what_would_show_them(problem, reported,
                                                                                               tmp_path):
     stale = tmp_path / "swaps.png"

@@ -23,6 +23,7 @@ from optprune_fast.recipe.prune import prune
 from optprune_fast.recipe.result import Result
 from optprune_fast.report.plots import Weights
 from optprune_fast.runtime.files import write_bytes
+from optprune_fast.runtime.threads import one_thread
 
 SIZES = (64, 64, 32, 10)
 FREE, CORE = 1.0, 0.3  # share of the kept weights that the search chooses
@@ -76,14 +77,10 @@ def run(plan: Plan, data: Dataset, out: Path, step: Callable[[str], None]) -> tu
 
     Returns the rows, and the weights of one network for the histogram.
     """
-    threads = torch.get_num_threads()
     # Matrices this small are not worth sharing: threads that wait for one another tripled the time. Training, unlike
     # the search, rounds differently on another number of threads, so this also makes the table repeat.
-    torch.set_num_threads(1)
-    try:
+    with one_thread():
         return _run(plan, data, out, step)
-    finally:
-        torch.set_num_threads(threads)
 
 
 def _run(plan: Plan, data: Dataset, out: Path, step: Callable[[str], None]) -> tuple[list[Row], Weights]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from copy import copy
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -68,6 +69,7 @@ class CompiledForward:
                  compared: str, memory: int) -> None:
         self.forward, self.layout, self.batches, self.backend, self.reason = forward, layout, batches, backend, reason
         self.compared, self.memory = compared, memory
+        self._sized_for = batches.kinds  # subsets share programs, and tiles must have one width
         self._graphs: dict[Signature, Graph] = {}
         self._slices = Slices()
         self.refresh()
@@ -76,6 +78,12 @@ class CompiledForward:
         """Forget what was made from the weights; graphs stay, a model's structure does not change."""
         self._programs: dict[tuple[Signature, bool], Runner] = {}
         self._kept: list[Piece] | None = None
+
+    def over(self, batches: Batches) -> CompiledForward:
+        """The same graphs and programs, as they are now, over other data of the same kinds."""
+        other = copy(self)
+        other.batches, other._kept = batches, None
+        return other
 
     @property
     def ready(self) -> bool:
@@ -100,7 +108,7 @@ class CompiledForward:
 
     def _program(self, kind: Signature, keep: bool) -> Runner:
         if (kind, keep) not in self._programs:
-            most = max((k.largest for k in self.batches.kinds if k.example.signature == kind), default=1)
+            most = max((k.largest for k in self._sized_for if k.example.signature == kind), default=1)
             self._programs[kind, keep] = self._runner(self._graphs[kind], most, keep)
         return self._programs[kind, keep]
 

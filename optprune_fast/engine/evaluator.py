@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator
+from copy import copy
 
 import torch
 from torch import Tensor, nn
@@ -15,6 +16,7 @@ from optprune_fast.engine.compiled import CompiledForward, why_not_compiled
 from optprune_fast.engine.explain import explanation
 from optprune_fast.engine.families import distinct
 from optprune_fast.engine.forward import MaskedForward, say_mode
+from optprune_fast.engine.gradients_mean import mean_gradients
 from optprune_fast.engine.hand_over import HandOver, asked_for
 from optprune_fast.engine.objective import Objective, UserObjective, ordered_sum
 from optprune_fast.engine.passes import Batches, Pass
@@ -172,13 +174,34 @@ class Evaluator:
 
         Runs on one thread: matrix products round differently on several, and searches must repeat bit for bit.
         """
-        self._check(mask)
-        if len(mask) != 1:
-            raise ValueError(message("Evaluator.gradients", "one mask at a time", "masks[i] is one", mask=mask))
-        if self.objective.whole is not None:
-            raise ValueError(message("Evaluator.gradients", "the objective must give one number a sample",
-                                     "a callable that returns [B]", objective=self.objective.name))
+        self._check_for_gradients("gradients", mask)
         return gradients.gradients(self._forward, self.objective, self._on_device(), mask, self.memory)
+
+    def mean_gradients(self, mask: PackedMasks, samples: Tensor) -> dict[str, Tensor]:
+        """{name: g}: for every effective weight the mean gradient over some samples, int64 [S], as numbers in the order
+        of the data: what a step of a stochastic search needs, without the squares of `gradients`.
+
+        On one thread, like `gradients`.
+        """
+        self._check_for_gradients("mean_gradients", mask)
+        picked = (batch.to(self._forward.device) for batch in self.batches.pick(samples))
+        return mean_gradients(self._forward, self.objective, picked, mask, self.memory)
+
+    def subset(self, samples: Tensor) -> Evaluator:
+        """An evaluator of the same network on some of the samples, int64 [S], as numbers in the order of the data.
+
+        It shares the captured plan and the snapshot of the weights; after `refresh()`, make it anew.
+
+        >>> ev = Evaluator(nn.Linear(3, 2), (torch.randn(4, 3), torch.tensor([0, 1, 0, 1])), backend="torch")
+        >>> ev.subset(torch.tensor([0, 2])).samples
+        2
+        """
+        other = copy(self)
+        other.batches = self.batches.subset(samples)
+        other.samples, other._last_masks = other.batches.size, None
+        other._compiled = self._compiled.over(other.batches)
+        other._hand_over = self._hand_over.over(other._compiled)
+        return other
 
     @property
     def weights(self) -> dict[str, Tensor]:
@@ -287,6 +310,14 @@ class Evaluator:
         self._forward.choose_way(PackedMasks.cat([masks, masks]), example)
         dense = [self.layout[name] for name, (_, choice) in self._forward.record.items() if choice is None]
         self._weight_bytes = sum(layer.rows * layer.columns for layer in dense) * (self._forward.dtype.itemsize + 1)
+
+    def _check_for_gradients(self, what: str, mask: PackedMasks) -> None:
+        self._check(mask)
+        if len(mask) != 1:
+            raise ValueError(message(f"Evaluator.{what}", "one mask at a time", "masks[i] is one", mask=mask))
+        if self.objective.whole is not None:
+            raise ValueError(message(f"Evaluator.{what}", "the objective must give one number a sample",
+                                     "a callable that returns [B]", objective=self.objective.name))
 
     def _check(self, masks: PackedMasks) -> None:
         if masks.layout != self.layout:

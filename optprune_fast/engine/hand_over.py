@@ -43,6 +43,10 @@ class HandOver:
     def __init__(self, compiled: CompiledForward, never: str, at_once: int) -> None:
         self.compiled, self.layout, self._never, self.at_once = compiled, compiled.layout, never, at_once
 
+    def over(self, compiled: CompiledForward) -> HandOver:
+        """The same rule for other data of the same kinds."""
+        return HandOver(compiled, self._never, self.at_once)
+
     def sums(self, words: Tensor, objective: str, native: Callable[[Tensor], Tensor]) -> Tensor:
         """float64 [P]: the objective summed over all samples. words: int64 [P, W]; native: what our kernels give."""
         given = self.takes(words)

@@ -84,6 +84,29 @@ class Batches:
     def kinds(self) -> tuple[Kind, ...]:
         return tuple(self._kinds.values())
 
+    def subset(self, samples: Tensor) -> Batches:
+        """Some of the samples, int64 [S], copied; those of a batch in the order given.
+
+        >>> [batch.size for batch in Batches((torch.zeros(5, 3), None)).subset(torch.tensor([4, 0]))]
+        [2]
+        """
+        return Batches(list(self.pick(samples)))
+
+    def pick(self, samples: Tensor) -> Iterator[Batch]:
+        """Some of the samples, as `subset` has them, without what later passes need."""
+        if not self.held:
+            raise ValueError(message("subset", "streamed data cannot be picked from: nobody holds them",
+                                     "stream=False holds them", samples=self.size))
+        if samples.numel() and not 0 <= int(samples.min()) <= int(samples.max()) < self.size:
+            raise ValueError(message("subset", f"sample numbers must lie in [0, {self.size})",
+                                     smallest=int(samples.min()), largest=int(samples.max())))
+        start = 0
+        for batch in self._pass():
+            inside = samples[(samples >= start) & (samples < start + batch.size)] - start
+            start += batch.size
+            if inside.numel():
+                yield batch.pick(inside)
+
     def __iter__(self) -> Iterator[Batch]:
         size = 0
         for batch in self._pass():

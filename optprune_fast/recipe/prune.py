@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import os
+
 from torch import nn
 
 from optprune_fast.engine.batches import HELD_OUT, Data, collect, split
 from optprune_fast.engine.evaluator import Evaluator
 from optprune_fast.engine.objective import UserObjective
 from optprune_fast.masks.layout import MaskLayout
+from optprune_fast.masks.packed import PackedMasks
+from optprune_fast.recipe.identity import identity
 from optprune_fast.recipe.result import Result, weights_digest
 from optprune_fast.runtime.dispatch import check_backend
 from optprune_fast.search import AUTO_WITHOUT_GRADIENTS, strategy_named
+from optprune_fast.search.journal import Journal
 from optprune_fast.search.problem import Problem, check_shares
 from optprune_fast.search.run import Limits, run
 from optprune_fast.search.strategy import Strategy
@@ -23,6 +28,7 @@ def prune(model: nn.Module, data: Data, sparsity: float = 0.95, strategy: str | 
           small: float | None = None, pool: float | None = None, validation: Data | None = None,
           evaluations: int | None = None, time_limit: float | None = None, seed: int = 0, *,
           objective: str | UserObjective = "cross_entropy", backend: str = "auto", layout: MaskLayout | None = None,
+          start: str | PackedMasks = "magnitude", journal: str | os.PathLike[str] | None = None,
           progress: bool | None = None) -> Result:
     """Find which weights of a trained network to keep: large ones, and the small ones that help the real loss.
 
@@ -38,6 +44,9 @@ def prune(model: nn.Module, data: Data, sparsity: float = 0.95, strategy: str | 
     time_limit:   seconds; None is 60 where `evaluations` is not given, and no limit where it is
     seed:         of the split and of the search
     objective:    as `Evaluator` takes it
+    start:        where the search starts: "magnitude", a scheme of `layer_budgets`, or a mask of your own
+    journal:      a file from which a search that was stopped, by Ctrl-C or a kill, goes on when it is started again
+                  with the same arguments; under a limit of evaluations it ends bit for bit like one never stopped
     progress:     True, False, or None: a bar on a terminal and silence elsewhere
     returns:      `Result`; its `fitness` and the `baseline` of magnitude pruning are on the validation data
 
@@ -69,11 +78,13 @@ def prune(model: nn.Module, data: Data, sparsity: float = 0.95, strategy: str | 
     judge = Evaluator(model, held_out, objective, backend, layout=layout)
     if strategy == "auto" and evaluator.objective.whole is not None:
         searcher = strategy_named(AUTO_WITHOUT_GRADIENTS)
-    problem = Problem.of(evaluator, sparsity, share, reach, seed)
-    outcome = run(problem, searcher, judge, limits, progress=progress)
+    problem = Problem.of(evaluator, sparsity, share, reach, seed, start)
+    kept = None if journal is None else Journal.at(journal, identity(problem, searcher, limits, judge))
+    outcome = run(problem, searcher, judge, limits, journal=kept, progress=progress)
     return Result(
         mask=outcome.mask, core=problem.core, magnitude=problem.magnitude, fitness=outcome.validation,
         baseline=outcome.baseline, history=outcome.history, sparsity=float(sparsity), small=float(share),
         seed=seed, strategy=searcher.name, objective=evaluator.objective.name, held_out=held_out_name,
         evaluations=outcome.evaluations, seconds=outcome.seconds, stopped_by=outcome.stopped_by,
-        base_digest=weights_digest(evaluator.weights))
+        base_digest=weights_digest(evaluator.weights), screened=problem.work.screened,
+        gradient_passes=problem.work.gradients)

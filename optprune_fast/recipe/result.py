@@ -32,6 +32,8 @@ class Result:
     baseline:     of magnitude pruning, on the same part
     history:      a row whenever the best calibration fitness improved: evaluations, seconds, fitness, validation
     base_digest:  SHA-256 of the prunable weights that the mask was found for
+    screened, gradient_passes:  what the search spent beside its evaluations, in passes over all calibration data:
+                  forward passes of candidates over parts of the data, and passes for gradients
     """
 
     mask: PackedMasks
@@ -50,6 +52,8 @@ class Result:
     seconds: float
     stopped_by: str
     base_digest: str
+    screened: float = 0.0
+    gradient_passes: float = 0.0
 
     @property
     def layout(self) -> MaskLayout:
@@ -59,6 +63,13 @@ class Result:
     def budget(self) -> int:
         """Weights kept, exactly."""
         return int(self.mask.count())
+
+    @property
+    def calibration_fitness(self) -> float | None:
+        """Of the mask, on the data that the search saw; None if magnitude pruning was the best. How far `fitness` lies
+        above it is what the search has overfitted."""
+        found = [row["fitness"] for row in self.history if row["validation"] == self.fitness]
+        return found[0] if found and self.fitness < self.baseline else None
 
     @property
     def kept_small(self) -> int:

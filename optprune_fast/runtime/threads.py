@@ -1,4 +1,4 @@
-"""How many threads our kernels use."""
+"""How many threads our kernels use, and torch."""
 
 from __future__ import annotations
 

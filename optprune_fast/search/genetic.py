@@ -32,7 +32,7 @@ class Genetic(Strategy):
 
     def ask(self) -> PackedMasks | None:
         if self.problem.fixed:
-            return self.problem.magnitude if self.generation == 0 else None
+            return self.problem.start if self.generation == 0 else None
         self.asked = self._first() if self.survivors is None else self._next(self.survivors)
         return self.asked
 
@@ -48,12 +48,12 @@ class Genetic(Strategy):
         self.generation += 1
 
     def _first(self) -> PackedMasks:
-        """Magnitude, and neighbours of it from one swap up to a quarter of what may be chosen."""
+        """The start, and neighbours of it from one swap up to a quarter of what may be chosen."""
         size = self.population + self.children
         reach = torch.linspace(0, 1, size - 1)
         swaps = (max(1, self.problem.choices // 4) ** reach).round().long()
-        parents = self.problem.magnitude[[0] * (size - 1)]
-        return PackedMasks.cat([self.problem.magnitude, self._mutated(parents, swaps)])
+        parents = self.problem.start[[0] * (size - 1)]
+        return PackedMasks.cat([self.problem.start, self._mutated(parents, swaps)])
 
     def _next(self, survivors: PackedMasks) -> PackedMasks:
         first, second = (self._winners(len(survivors)) for _ in range(2))

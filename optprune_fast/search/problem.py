@@ -2,14 +2,30 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import cached_property
+
+import torch
+from torch import Tensor
 
 from optprune_fast.engine.evaluator import Evaluator
 from optprune_fast.masks.layout import MaskLayout
 from optprune_fast.masks.magnitude import select
 from optprune_fast.masks.packed import PackedMasks
+from optprune_fast.masks.ranking import start_mask
 from optprune_fast.runtime.errors import message
+
+
+@dataclass
+class Work:
+    """What a search spent beside the candidates that it asked for, in passes over all calibration data.
+
+    screened:   forward passes of candidates over parts of the data
+    gradients:  forward and backward passes
+    """
+
+    screened: float = 0.0
+    gradients: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -25,9 +41,11 @@ class Problem:
     budget:     kept weights `k`
     core:       the `k - floor(small * k)` largest weights, one mask
     pool:       the weights that follow rank `k`, one mask
-    magnitude:  the `k` largest weights, one mask: where every search starts
+    magnitude:  the `k` largest weights, one mask
+    start:      where a search starts, one mask: that of magnitude unless the caller knows a better one
     evaluator:  fitness on the calibration data
     seed:       of the run; a candidate's seed is a function of (seed, generation, index)
+    work:       what the search spends beside the candidates that it asks for
     """
 
     layout: MaskLayout
@@ -35,15 +53,19 @@ class Problem:
     core: PackedMasks
     pool: PackedMasks
     magnitude: PackedMasks
+    start: PackedMasks
     evaluator: Evaluator
     seed: int
+    work: Work = field(default_factory=Work)
 
     @staticmethod
-    def of(evaluator: Evaluator, sparsity: float, small: float, pool: float, seed: int) -> Problem:
+    def of(evaluator: Evaluator, sparsity: float, small: float, pool: float, seed: int,
+           start: PackedMasks | str = "magnitude") -> Problem:
         """The problem of a sparsity, for the weights that the evaluator holds.
 
         small:  share of the kept weights that the search may choose, in [0, 1]; 0 is magnitude pruning
         pool:   fraction of all prunable weights beyond rank `k` to choose from, in [0, 1]; 1 is all of them
+        start:  where a search starts: "magnitude", a scheme of `layer_budgets`, or a mask
         """
         check_shares(small, pool)
         layout, weights = evaluator.layout, evaluator.weights
@@ -52,7 +74,13 @@ class Problem:
         size = min(round(pool * layout.n), layout.n - budget)
         selection = select(layout, weights, budget, size)
         core = select(layout, weights, budget - int(small * budget), 0).mask
-        return Problem(layout, budget, core, selection.pool, selection.mask, evaluator, seed)
+        problem = Problem(layout, budget, core, selection.pool, selection.mask, selection.mask, evaluator, seed)
+        if isinstance(start, str) and start != "magnitude":
+            start = start_mask(layout, weights, budget, core, start, within=problem.open)
+        if isinstance(start, PackedMasks):
+            problem = replace(problem, start=start)
+            check_start(problem)
+        return problem
 
     @cached_property
     def open(self) -> PackedMasks:
@@ -68,6 +96,60 @@ class Problem:
     def fixed(self) -> bool:
         """Whether there is nothing to choose."""
         return self.choices == 0 or int(self.open.count()) == self.choices
+
+    @cached_property
+    def weights(self) -> Tensor:
+        """float [n]: the prunable weights, in layout order."""
+        return torch.cat([weight.flatten() for weight in self.evaluator.weights.values()]).float()
+
+    @cached_property
+    def is_open(self) -> Tensor:
+        """bool [n]: `open`, in layout order."""
+        return self.open.flat()[0]
+
+    def gradients(self, mask: PackedMasks, evaluator: Evaluator | None = None) -> tuple[Tensor, Tensor]:
+        """float [n] each: mean gradient and mean squared per-sample gradient, on all data or on a part."""
+        judge = self.evaluator if evaluator is None else evaluator
+        pairs = judge.gradients(mask).values()
+        self.work.gradients += 1.0 if evaluator is None else evaluator.samples / self.evaluator.samples
+        return torch.cat([g.flatten() for g, _ in pairs]).float(), torch.cat([f.flatten() for _, f in pairs]).float()
+
+    def parts(self, size: int) -> list[Evaluator]:
+        """The calibration data in seeded random parts of at least `size` samples, or as a whole where they are fewer
+        than two parts, or streamed."""
+        if size not in self._parts:
+            number = self.evaluator.samples // size
+            if number < 2 or not self.evaluator.batches.held:
+                return [self.evaluator]
+            order = torch.randperm(self.evaluator.samples, generator=torch.Generator().manual_seed(self.seed))
+            self._parts[size] = [self.evaluator.subset(some) for some in order.tensor_split(number)]
+        return self._parts[size]
+
+    def screen(self, parent: PackedMasks, moves: Tensor, number: int, size: int, keep: int) -> Tensor:
+        """The `keep` moves that look best on one part of the data, part `number` of those of `size` samples."""
+        parts = self.parts(size)
+        if len(parts) == 1 or len(moves) <= keep:
+            return moves[:keep]
+        part = parts[number % len(parts)]
+        self.work.screened += len(moves) * part.samples / self.evaluator.samples
+        return moves[part.moves(parent, moves).nan_to_num(torch.inf).argsort(stable=True)[:keep]]
+
+    @cached_property
+    def _parts(self) -> dict[int, list[Evaluator]]:
+        return {}
+
+
+def check_start(problem: Problem) -> None:
+    """Raise `ValueError` unless a search may start there: a mask of this layout and budget, with the core."""
+    start = problem.start
+    if start.layout != problem.layout or len(start) != 1:
+        raise ValueError(message("prune", "start must be one mask of the model's layout", start=start))
+    if int(start.count()) != problem.budget or bool((start.words & problem.core.words != problem.core.words).any()):
+        raise ValueError(message("prune", "start must keep exactly the budget, and the core", start=start,
+                                 budget=problem.budget, core=problem.core))
+    if bool((start.words & ~(problem.core.words | problem.open.words)).any()):
+        raise ValueError(message("prune", "start keeps weights that are neither core nor may be chosen",
+                                 "pool=1 lets every weight be chosen", start=start, pool=problem.pool))
 
 
 def check_shares(small: float, pool: float) -> None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import time
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -15,6 +16,7 @@ from optprune_fast.engine.evaluator import Evaluator
 from optprune_fast.masks.operators import swap
 from optprune_fast.masks.packed import PackedMasks
 from optprune_fast.runtime.errors import EvaluationWarning, message
+from optprune_fast.search.journal import Journal
 from optprune_fast.search.problem import Problem
 from optprune_fast.search.strategy import Ask, Strategy
 
@@ -37,7 +39,7 @@ class Limits:
 
 @dataclass
 class Outcome:
-    """What a search found. `validation` and `baseline` are on the held-out part."""
+    """What a search found. `validation` and `baseline` are on the held-out part, `best` on the calibration data."""
 
     mask: PackedMasks
     validation: float
@@ -45,27 +47,40 @@ class Outcome:
     evaluations: int = 0
     seconds: float = 0.0
     stopped_by: str = ""
+    best: float = float("inf")
     history: list[dict[str, float]] = field(default_factory=list)
 
 
-def run(problem: Problem, strategy: Strategy, validation: Evaluator, limits: Limits, *,
+def run(problem: Problem, strategy: Strategy, validation: Evaluator, limits: Limits, *, journal: Journal | None = None,
         progress: bool | None = None, clock: Callable[[], float] = time.monotonic) -> Outcome:
     """Ask, evaluate, tell, until a limit, the end of the strategy or Ctrl-C.
 
     Whenever the fitness on the calibration data improves, the mask is judged on `validation`, and the best there is
-    kept; the magnitude mask is the first to be judged, so nothing worse is ever returned.
+    kept; the magnitude mask is the first to be judged, so nothing worse is ever returned. With a `journal`, a run goes
+    on where an earlier one was when the journal was written.
     """
     start = clock()
-    baseline = float(_evaluate(problem.magnitude, validation)[0])
-    outcome = Outcome(problem.magnitude, baseline, baseline)
-    best = float("inf")
+    # Asked before anything else, so that what cannot be kept is said before any work.
+    written = None if journal is None else journal.read(problem.layout)
     strategy.start(problem)
+    if written is None:
+        baseline = float(_evaluate(problem.magnitude, validation)[0])
+        outcome = Outcome(problem.magnitude, baseline, baseline)
+    else:
+        outcome = _restored(written, problem, strategy)
+        start -= outcome.seconds
+    if outcome.stopped_by:
+        return outcome
     bar = _bar(limits, progress)
     try:
         while True:
-            outcome.stopped_by = _limit_reached(limits, outcome.evaluations, clock() - start)
+            outcome.seconds = clock() - start
+            outcome.stopped_by = _limit_reached(limits, outcome.evaluations, outcome.seconds)
             if outcome.stopped_by:
                 break
+            if journal is not None and journal.due:
+                journal.write(_state(outcome, problem, strategy))
+            strategy.progress = _share_used(limits, outcome.evaluations, outcome.seconds)
             asked = strategy.ask()
             if asked is None:
                 outcome.stopped_by = "strategy"
@@ -76,10 +91,10 @@ def run(problem: Problem, strategy: Strategy, validation: Evaluator, limits: Lim
             fitness = _evaluate(asked, problem.evaluator)
             outcome.evaluations += len(fitness)
             winner = int(fitness.argmin())
-            if float(fitness[winner]) < best:
-                best = float(fitness[winner])
-                _judge(_mask(asked, winner), best, outcome, validation, clock() - start)
-            _advance(bar, limits, outcome, best, clock() - start)
+            if float(fitness[winner]) < outcome.best:
+                outcome.best = float(fitness[winner])
+                _judge(_mask(asked, winner), outcome, validation, clock() - start)
+            _advance(bar, limits, outcome, clock() - start)
             if len(fitness) == whole:  # a cut question is not told: the run is over
                 strategy.tell(fitness)
     except KeyboardInterrupt:
@@ -87,12 +102,26 @@ def run(problem: Problem, strategy: Strategy, validation: Evaluator, limits: Lim
     finally:
         bar.close()
     outcome.seconds = clock() - start
+    if journal is not None and outcome.stopped_by != "interrupt":  # interrupted, it goes on from what was written last
+        journal.write(_state(outcome, problem, strategy))
     return outcome
 
 
-def _judge(mask: PackedMasks, fitness: float, outcome: Outcome, validation: Evaluator, seconds: float) -> None:
+def _state(outcome: Outcome, problem: Problem, strategy: Strategy) -> dict[str, Any]:
+    """All that the rest of a run depends on."""
+    return {"outcome": {f.name: getattr(outcome, f.name) for f in fields(Outcome)},
+            "work": dict(vars(problem.work)), "strategy": strategy.state()}
+
+
+def _restored(state: dict[str, Any], problem: Problem, strategy: Strategy) -> Outcome:
+    vars(problem.work).update(state["work"])
+    strategy.restore(state["strategy"])
+    return Outcome(**state["outcome"])
+
+
+def _judge(mask: PackedMasks, outcome: Outcome, validation: Evaluator, seconds: float) -> None:
     judged = float(_evaluate(mask, validation)[0])
-    outcome.history.append({"evaluations": outcome.evaluations, "seconds": seconds, "fitness": fitness,
+    outcome.history.append({"evaluations": outcome.evaluations, "seconds": seconds, "fitness": outcome.best,
                             "validation": judged})
     if judged < outcome.validation:
         outcome.mask, outcome.validation = mask, judged
@@ -102,6 +131,11 @@ def _limit_reached(limits: Limits, evaluations: int, seconds: float) -> str:
     if limits.evaluations is not None and evaluations >= limits.evaluations:
         return "evaluations"
     return "time" if limits.seconds is not None and seconds >= limits.seconds else ""
+
+
+def _share_used(limits: Limits, evaluations: int, seconds: float) -> float:
+    counted = 0.0 if limits.evaluations is None else evaluations / limits.evaluations
+    return max(counted, 0.0 if limits.seconds is None else min(1.0, seconds / limits.seconds))
 
 
 def _size(asked: Ask) -> int:
@@ -153,6 +187,7 @@ def _bar(limits: Limits, progress: bool | None) -> tqdm:
                 disable=None if progress is None else not progress)
 
 
-def _advance(bar: tqdm, limits: Limits, outcome: Outcome, best: float, seconds: float) -> None:
+def _advance(bar: tqdm, limits: Limits, outcome: Outcome, seconds: float) -> None:
     bar.n = outcome.evaluations if limits.evaluations is not None else min(seconds, bar.total)
-    bar.set_postfix_str(f"fitness {best:.4f}, validation {outcome.validation:.4f} (magnitude {outcome.baseline:.4f})")
+    bar.set_postfix_str(f"fitness {outcome.best:.4f}, validation {outcome.validation:.4f} "
+                        f"(magnitude {outcome.baseline:.4f})")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from typing import Any, ClassVar
 
 from torch import Tensor
 
@@ -16,14 +17,20 @@ class Strategy(ABC):
     """A search. `start` once; then `ask`, `tell`, `ask`, `tell`, …
 
     Whatever is asked for must keep the budget and the core: the run checks it and names the strategy otherwise.
-    All randomness comes from `masks.operators.candidate_seeds`, so that a seed repeats a run bit for bit.
+    All randomness comes from `masks.operators.candidate_seeds` or from a `torch.Generator` that is an attribute, so
+    that a seed repeats a run bit for bit, and so does a run that goes on after it was stopped (`state`).
+
+    progress: share of the limits that is used up, in [0, 1], set by the run before each `ask`: for schedules
+    derived:  attributes that `start` makes anew, which `state` leaves out
     """
 
     name: str
+    progress: float = 0.0
+    derived: ClassVar[frozenset[str]] = frozenset({"problem"})
 
     @abstractmethod
     def start(self, problem: Problem) -> None:
-        """Get ready for a problem; the fitness of its magnitude mask is asked for like any other."""
+        """Get ready for a problem; the fitness of the mask that it starts from is asked for like any other."""
 
     @abstractmethod
     def ask(self) -> Ask | None:
@@ -32,3 +39,16 @@ class Strategy(ABC):
     @abstractmethod
     def tell(self, fitness: Tensor) -> None:
         """Fitness of what was asked for last, float [P] or [M], lower is better; `inf` for a NaN."""
+
+    def knobs(self) -> dict[str, Any]:
+        """How it was set up, called before `start`: two with equal knobs search alike."""
+        return dict(vars(self))
+
+    def state(self) -> dict[str, Any]:
+        """All that the next `ask` depends on: attributes of tensors, masks, generators, numbers, texts, and lists,
+        tuples and dicts of these."""
+        return {name: value for name, value in vars(self).items() if name not in self.derived}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Go on from a `state`; called after `start`."""
+        vars(self).update(state)

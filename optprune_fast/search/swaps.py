@@ -11,6 +11,7 @@ from torch import Tensor
 
 from optprune_fast.masks.operators import candidate_seeds, mutate, swap
 from optprune_fast.search.problem import Problem
+from optprune_fast.search.shortlist import shortlist
 from optprune_fast.search.strategy import Ask, Strategy
 
 
@@ -33,12 +34,11 @@ class SwapSearch(Strategy):
 
     def start(self, problem: Problem) -> None:
         self.problem = problem
-        self.parent, self.loss = problem.magnitude, float("inf")
-        self.best, self.best_loss = problem.magnitude, float("inf")
+        self.parent, self.loss = problem.start, float("inf")
+        self.best, self.best_loss = problem.start, float("inf")
         self.depth = self.kicks = 0
         self.stage = "parent"
-        self.flat_weights = torch.cat([w.flatten() for w in problem.evaluator.weights.values()]).float()
-        self.is_open = problem.open.flat()[0]
+        self.drops = self.adds = self.moves = torch.empty(0, dtype=torch.int64)
 
     def ask(self) -> Ask | None:
         if self.stage == "parent":
@@ -88,29 +88,14 @@ class SwapSearch(Strategy):
         self.stage = "parent"
 
     def _shortlist(self) -> None:
-        """Rank what may go and what may come by the change of loss that a quadratic model predicts.
-
-            drop a kept weight    - g w + F w² / 2
-            add a dropped weight  + g w + F w² / 2
-        """
-        pairs = self.problem.evaluator.gradients(self.parent).values()
-        slope = torch.cat([g.flatten() for g, _ in pairs]).float() * self.flat_weights
-        curve = torch.cat([f.flatten() for _, f in pairs]).float() * self.flat_weights.square() / 2
-        kept = self.parent.flat()[0]
-        self.drops = _ascending(curve - slope, kept & self.is_open)
-        self.adds = _ascending(curve + slope, ~kept & self.is_open)
+        ranked = shortlist(self.problem, self.parent)
+        self.drops, self.adds = ranked.drops, ranked.adds
 
     def _propose(self) -> Tensor:
         """int64 [M, 2]: drops and adds of equal rank, the next `pairs` of them at each depth; no weight twice."""
         start = self.depth * self.pairs
         ranks = slice(start, min(start + self.pairs, self.drops.numel(), self.adds.numel()))
         return torch.stack([self.drops[ranks], self.adds[ranks]], dim=1)
-
-
-def _ascending(score: Tensor, eligible: Tensor) -> Tensor:
-    """int64: the eligible indices, lowest score first."""
-    indices = eligible.nonzero().flatten()
-    return indices[score[indices].argsort(stable=True)]
 
 
 def _prefixes(swaps: Tensor) -> Tensor:

@@ -17,6 +17,8 @@ from optprune_fast.search.strategy import Strategy
 
 NUMBERED = torch.arange(200.0).reshape(200, 1)
 
+ENDING = ("levels", "straight_through")  # of themselves, on a network this small
+
 
 # ---- splits
 
@@ -74,7 +76,7 @@ def test_the_result_keeps_the_budget_and_is_never_worse_than_magnitude(network, 
     assert result.fitness <= result.baseline
     assert result.magnitude == magnitude(network, 0.9).mask
     assert int(result.mask.overlap(result.core)) == int(result.core.count()) == 48 - int(small * 48)
-    if strategy == "levels":  # two layers have few levels: it tries them all, and ends
+    if strategy in ENDING:
         assert result.stopped_by == "strategy"
     else:
         assert result.evaluations == (1 if small == 0 else 150)
@@ -121,7 +123,7 @@ def test_ones_own_strategy_searches(network, samples):
     assert len(strategy.fitness) == 2
 
 
-@pytest.mark.parametrize("strategy", sorted(set(STRATEGIES) - {"levels"}))  # which ends sooner than that
+@pytest.mark.parametrize("strategy", ["genetic", "swap"])
 def test_ctrl_c_returns_the_best_so_far(network, samples, strategy):
     calls = [0]
 

@@ -3,7 +3,27 @@
 import pytest
 
 from optprune_fast.engine.evaluator import Evaluator
+from optprune_fast.search import STRATEGIES
+from optprune_fast.search.annealing import Annealing
+from optprune_fast.search.genetic import Genetic
+from optprune_fast.search.levels import Levels
 from optprune_fast.search.problem import Problem
+from optprune_fast.search.straight_through import StraightThrough
+from optprune_fast.search.swaps import SwapSearch
+
+SMALL_ONES = {
+    "annealing": lambda: Annealing(wide=40, keep=8, part=40, refresh=4, ranking=60),
+    "genetic": lambda: Genetic(population=6, children=10),
+    "levels": lambda: Levels(children=5),
+    "straight_through": lambda: StraightThrough(steps=400, batch=8, leg=5, rate=0.1),
+    "swap": lambda: SwapSearch(pairs=12),
+}
+
+
+@pytest.fixture(scope="session")
+def small_one():
+    """A strategy by name, with few candidates a question, for the small network."""
+    return lambda name: SMALL_ONES.get(name, STRATEGIES[name])()
 
 
 @pytest.fixture(scope="session")

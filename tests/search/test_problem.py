@@ -5,7 +5,10 @@ import math
 import pytest
 import torch
 
+from optprune_fast.masks.layout import MaskLayout
 from optprune_fast.masks.magnitude import magnitude
+from optprune_fast.masks.operators import random_masks
+from optprune_fast.search.problem import Problem
 
 N = 16 * 24 + 24 * 4
 SHARES = [0.0, 0.1, 1 / 3, 0.5, 0.99, 1.0]
@@ -92,3 +95,55 @@ def test_at_sparsity_zero_there_is_nothing_to_choose(problem_of):
 def test_what_cannot_be_reached_is_an_error(problem_of, arguments, text):
     with pytest.raises(ValueError, match=text):
         problem_of(**arguments)
+
+
+# ---- where a search starts
+
+
+@pytest.mark.parametrize("scheme", ["uniform", "erk", "lamp"])
+def test_a_search_may_start_from_a_scheme_of_layer_budgets(problem_of, evaluator, scheme):
+    started = Problem.of(evaluator, 0.9, 0.5, 1.0, 0, scheme)
+    assert started.start != started.magnitude
+    assert int(started.start.count()) == started.budget
+    assert int(started.start.overlap(started.core)) == int(started.core.count())
+
+
+def test_a_search_may_start_from_a_mask_that_keeps_the_rules(problem_of, evaluator):
+    own = random_masks(evaluator.layout, problem_of().budget, [3])
+    assert Problem.of(evaluator, 0.9, 1.0, 1.0, 0, own).start == own
+
+
+@pytest.mark.parametrize(("change", "text"), [
+    (lambda p: random_masks(p.layout, p.budget + 1, [3], core=p.core), "exactly the budget, and the core"),
+    (lambda p: random_masks(p.layout, p.budget, [3], within=~p.core), "exactly the budget, and the core"),
+    (lambda p: random_masks(p.layout, p.budget, [3], core=p.core, within=~(p.open | p.core)), "may be chosen"),
+    (lambda p: random_masks(p.layout, p.budget, [3, 4], core=p.core), "one mask of the model's layout"),
+    (lambda p: random_masks(MaskLayout.from_shapes({"w": (90, 90)}), p.budget, [3]), "one mask of the model's layout"),
+])
+def test_a_start_that_breaks_a_rule_is_an_error(problem_of, evaluator, change, text):
+    with pytest.raises(ValueError, match=text):
+        Problem.of(evaluator, 0.9, 0.5, 0.02, 0, change(problem_of(0.9, 0.5, 0.02)))
+
+
+# ---- parts of the data
+
+
+def test_parts_are_seeded_cover_the_data_once_and_are_kept(problem_of, evaluator):
+    problem = problem_of(seed=5)
+    parts = problem.parts(40)
+    assert [part.samples for part in parts] == [50, 50, 50]
+    masks = random_masks(problem.layout, problem.budget, [1, 2])
+    assert torch.allclose(torch.stack([part(masks) for part in parts]).mean(0), evaluator(masks), rtol=1e-6)
+    assert problem.parts(40) is parts
+    assert torch.equal(problem_of(seed=5).parts(40)[0](masks), parts[0](masks))
+    assert problem.parts(76) == [evaluator]
+
+
+def test_screening_keeps_the_best_of_a_part_and_is_counted(problem_of):
+    problem = problem_of(small=1, pool=1)
+    moves = torch.stack([problem.magnitude.indices()[:20], problem.pool.indices()[:20]], dim=1)
+    part = problem.parts(40)[1]
+    best = moves[part.moves(problem.magnitude, moves).argsort(stable=True)[:5]]
+    assert torch.equal(problem.screen(problem.magnitude, moves, 4, 40, 5), best)
+    assert problem.work.screened == pytest.approx(20 / 3)
+    assert torch.equal(problem.screen(problem.magnitude, moves, 4, 40, 30), moves)

@@ -6,6 +6,7 @@ from optprune_fast.runtime.errors import EvaluationWarning
 from optprune_fast.search import STRATEGIES, strategy_named
 from optprune_fast.search.run import Limits, run
 
+LONGEST = {"straight_through": 81}  # 400 steps in legs of 5, and the start
 ENDLESS = [name for name in STRATEGIES if name != "levels"]  # two layers have few levels: it tries them all, and ends
 
 
@@ -14,8 +15,10 @@ class Tampered:
 
     def __init__(self, inner, change=lambda fitness, calls: fitness):
         self.inner, self.change = inner, change
-        self.layout, self.weights, self.gradients = inner.layout, inner.weights, inner.gradients
         self.calls = self.candidates = 0
+
+    def __getattr__(self, name):
+        return getattr(self.inner, name)
 
     def __call__(self, masks):
         return self._told(self.inner(masks))
@@ -35,11 +38,11 @@ class Tampered:
 
 @pytest.mark.parametrize("name", ENDLESS)
 @pytest.mark.parametrize("evaluations", [1, 2, 95, 96, 97, 250])
-def test_the_limit_of_evaluations_is_met_exactly(problem_of, evaluator, validation, name, evaluations):
-    counted = Tampered(evaluator)
-    outcome = run(problem_of(evaluator=counted), strategy_named(name), validation, Limits(evaluations))
-    assert counted.candidates == outcome.evaluations == evaluations
-    assert outcome.stopped_by == "evaluations"
+def test_the_limit_of_evaluations_is_met_exactly(small_one, problem_of, evaluator, validation, name, evaluations):
+    counted, most = Tampered(evaluator), LONGEST.get(name, evaluations)
+    outcome = run(problem_of(evaluator=counted), small_one(name), validation, Limits(evaluations))
+    assert counted.candidates == outcome.evaluations == min(evaluations, most)
+    assert outcome.stopped_by == ("evaluations" if evaluations <= most else "strategy")
 
 
 def test_a_time_limit_ends_the_run_after_the_question_that_passes_it(problem_of, evaluator, validation):
@@ -81,9 +84,9 @@ def test_limits_that_never_or_always_end_are_errors(limits, text):
 
 
 @pytest.mark.parametrize("name", STRATEGIES)
-def test_the_result_is_the_best_on_validation_of_what_was_judged(problem_of, validation, name):
+def test_the_result_is_the_best_on_validation_of_what_was_judged(small_one, problem_of, validation, name):
     judged = Tampered(validation)
-    outcome = run(problem_of(small=1, pool=1), strategy_named(name), judged, Limits(400))
+    outcome = run(problem_of(small=1, pool=1), small_one(name), judged, Limits(400))
     assert outcome.baseline == float(validation(problem_of().magnitude)[0])
     assert outcome.validation == float(validation(outcome.mask)[0])
     assert outcome.validation == min([outcome.baseline, *(row["validation"] for row in outcome.history)])
@@ -112,21 +115,21 @@ def test_a_baseline_that_is_nan_does_not_hide_better_masks(problem_of, validatio
     assert outcome.validation < 100
 
 
-@pytest.mark.parametrize("name", STRATEGIES)
+@pytest.mark.parametrize("name", ["genetic", "swap"])  # others have schedules, which a limit stretches
 @pytest.mark.parametrize("call", [1, 2, 4])
-def test_an_interrupted_run_returns_what_it_had_found(problem_of, evaluator, validation, name, call):
+def test_an_interrupted_run_returns_what_it_had_found(small_one, problem_of, evaluator, validation, name, call):
     def interrupted(fitness, calls):
         if calls == call:
             raise KeyboardInterrupt
         return fitness
 
-    stopped = run(problem_of(evaluator=Tampered(evaluator, interrupted)), strategy_named(name), validation,
+    stopped = run(problem_of(evaluator=Tampered(evaluator, interrupted)), small_one(name), validation,
                   Limits(10**6))
     assert stopped.stopped_by == "interrupt"
     if call == 1:
         assert (stopped.evaluations, stopped.mask) == (0, problem_of().magnitude)
         return
-    whole = run(problem_of(), strategy_named(name), validation, Limits(stopped.evaluations))
+    whole = run(problem_of(), small_one(name), validation, Limits(stopped.evaluations))
     assert whole.stopped_by == "evaluations"
     assert (stopped.mask, stopped.validation) == (whole.mask, whole.validation)
 
@@ -134,14 +137,14 @@ def test_an_interrupted_run_returns_what_it_had_found(problem_of, evaluator, val
 # ---- NaN
 
 
-@pytest.mark.parametrize("name", ENDLESS)
-def test_a_nan_counts_as_infinitely_bad_and_the_run_goes_on(problem_of, evaluator, validation, name):
+@pytest.mark.parametrize("name", sorted(set(ENDLESS) - {"straight_through"}))  # which asks for one mask at a time
+def test_a_nan_counts_as_infinitely_bad_and_the_run_goes_on(small_one, problem_of, evaluator, validation, name):
     def every_third_is_nan(fitness, calls):
         fitness[1::3] = float("nan")
         return fitness
 
     told = []
-    strategy = strategy_named(name)
+    strategy = small_one(name)
     tell = strategy.tell
     strategy.tell = lambda fitness: (told.append(fitness), tell(fitness))
     with pytest.warns(EvaluationWarning, match=r"the objective gave NaN for \d+ of \d+ candidates"):

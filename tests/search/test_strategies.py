@@ -7,11 +7,8 @@ from optprune_fast.masks.operators import swap
 from optprune_fast.masks.packed import PackedMasks
 from optprune_fast.search import AUTO, STRATEGIES, strategy_named
 from optprune_fast.search.genetic import Genetic
-from optprune_fast.search.levels import Levels
 from optprune_fast.search.swaps import SwapSearch
 
-SMALL_ONES = {"genetic": lambda: Genetic(population=6, children=10), "levels": lambda: Levels(children=5),
-              "swap": lambda: SwapSearch(pairs=12)}
 ENDLESS = [name for name in STRATEGIES if name != "levels"]  # two layers have few levels: see test_levels.py
 SHAPES = [(0.9, 0.5, 0.4), (0.9, 1, 1), (0.5, 0.1, 0.02), (0.98, 0.2, 0.01), (0.9, 0.05, 1)]
 
@@ -31,22 +28,23 @@ def rounds(strategy, problem, number):
 
 @pytest.mark.parametrize("name", STRATEGIES)
 @pytest.mark.parametrize(("sparsity", "small", "pool"), SHAPES)
-def test_every_candidate_keeps_budget_and_core_and_chooses_from_what_is_open(problem_of, name, sparsity, small, pool):
+def test_every_candidate_keeps_budget_and_core_and_chooses_from_what_is_open(small_one, problem_of, name, sparsity,
+                                                                             small, pool):
     problem = problem_of(sparsity, small, pool)
     seen = 0
-    for masks, _ in rounds(SMALL_ONES[name](), problem, 40):
+    for masks, _ in rounds(small_one(name), problem, 40):
         assert masks.count().tolist() == [problem.budget] * len(masks)
         assert not (problem.core.words & ~masks.words).any()
         assert not (masks.words & ~(problem.core | problem.open).words).any()
         assert not (masks.words & ~problem.layout.valid).any()
         seen += len(masks)
-    assert seen > (40 if name in ENDLESS else 0)
+    assert seen >= (40 if name in ENDLESS else 0)
 
 
 @pytest.mark.parametrize("name", STRATEGIES)
-def test_magnitude_is_the_first_candidate(problem_of, name):
+def test_magnitude_is_the_first_candidate(small_one, problem_of, name):
     problem = problem_of()
-    masks, _ = next(rounds(SMALL_ONES[name](), problem, 1))
+    masks, _ = next(rounds(small_one(name), problem, 1))
     assert masks[0] == problem.magnitude
 
 
@@ -60,8 +58,8 @@ def test_a_strategy_ends_where_nothing_is_to_choose(problem_of, name, shares):
 
 
 @pytest.mark.parametrize("name", ENDLESS)
-def test_the_best_fitness_asked_for_beats_magnitude(problem_of, name):
-    told = [fitness for _, fitness in rounds(SMALL_ONES[name](), problem_of(small=1, pool=1), 30)]
+def test_the_best_fitness_asked_for_beats_magnitude(small_one, problem_of, name):
+    told = [fitness for _, fitness in rounds(small_one(name), problem_of(small=1, pool=1), 30)]
     assert torch.cat(told).min() < 0.98 * told[0][0]
 
 
@@ -94,8 +92,8 @@ def test_a_kick_starts_from_the_best_mask(problem_of):
     assert strategy.kicks >= 2
 
 
-def test_survivors_of_the_genetic_algorithm_are_the_best_so_far(problem_of):
-    strategy, problem = SMALL_ONES["genetic"](), problem_of()
+def test_survivors_of_the_genetic_algorithm_are_the_best_so_far(small_one, problem_of):
+    strategy, problem = small_one("genetic"), problem_of()
     told, checked = [], 0
     for _, fitness in rounds(strategy, problem, 8):
         if told:
@@ -107,10 +105,10 @@ def test_survivors_of_the_genetic_algorithm_are_the_best_so_far(problem_of):
 
 
 @pytest.mark.parametrize("name", ENDLESS)
-def test_a_seed_repeats_every_question_and_another_asks_others(problem_of, name):
+def test_a_seed_repeats_every_question_and_another_asks_others(small_one, problem_of, name):
     def questions(seed):
-        problem = problem_of(0.95, small=0.5, pool=0.1, seed=seed)
-        return torch.cat([masks.words for masks, _ in rounds(SMALL_ONES[name](), problem, 120)])
+        problem = problem_of(0.9, small=1, pool=1, seed=seed)
+        return torch.cat([masks.words for masks, _ in rounds(small_one(name), problem, 120)])
 
     first = questions(0)
     assert torch.equal(first, questions(0))
@@ -128,5 +126,5 @@ def test_strategies_are_found_by_name():
 
 
 def test_an_unknown_strategy_is_an_error_that_lists_the_known():
-    with pytest.raises(ValueError, match=r"one of auto, genetic, levels, swap, or .* your own\n  strategy  'tabu'"):
+    with pytest.raises(ValueError, match=r"one of auto, .*, swap, or a Strategy of your own\n  strategy  'tabu'"):
         strategy_named("tabu")

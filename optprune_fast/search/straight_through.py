@@ -1,0 +1,77 @@
+"""Mask scores trained by straight-through gradients, weights frozen."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from optprune_fast.masks.packed import PackedMasks
+from optprune_fast.search.problem import Problem
+from optprune_fast.search.strategy import Strategy
+
+
+class StraightThrough(Strategy):
+    """Each weight gets a score, at first its magnitude; the highest scores are kept, and Adam trains the scores.
+
+        scores ── top k ──▶ mask ── loss on `batch` samples ──▶ gradient of the effective weight × weight ──▶ scores
+
+    The gradient of a score is taken as if the mask were the score itself, as in edge-popup (Ramanujan et al. 2020);
+    dropped weights have gradients too, and so can come back. The rate falls along a cosine. The mask is evaluated
+    every `leg` steps.
+
+    steps:  of Adam, in all;   rate: the highest, in standard deviations of the weights
+    """
+
+    name = "straight_through"
+
+    def __init__(self, steps: int = 800, batch: int = 256, rate: float = 0.01, leg: int = 50) -> None:
+        self.steps, self.batch, self.rate, self.leg = steps, batch, rate, leg
+
+    def start(self, problem: Problem) -> None:
+        self.problem = problem
+        self.random = torch.Generator().manual_seed(problem.seed)
+        magnitude = problem.weights.abs()
+        self.scores = magnitude / magnitude.std().clamp(min=1e-12)
+        self.first, self.second = torch.zeros_like(self.scores), torch.zeros_like(self.scores)
+        self.step = self.questions = 0
+        self.order = torch.empty(0, dtype=torch.int64)
+
+    def ask(self) -> PackedMasks | None:
+        self.questions += 1
+        if self.questions == 1:
+            return self.problem.start
+        if self.problem.fixed or self.step >= self.steps:
+            return None
+        for _ in range(min(self.leg, self.steps - self.step)):
+            self._descend()
+        return self._mask()
+
+    def tell(self, fitness: Tensor) -> None:
+        """The scores follow the gradients alone; the run keeps the best mask."""
+
+    def _descend(self) -> None:
+        gradients = self.problem.evaluator.mean_gradients(self._mask(), self._samples())
+        self.problem.work.gradients += self.batch / self.problem.evaluator.samples
+        slope = torch.cat([g.flatten() for g in gradients.values()]).float() * self.problem.weights
+        self.step += 1
+        self.first.lerp_(slope, 0.1)
+        self.second.mul_(0.999).addcmul_(slope, slope, value=0.001)
+        done = max(self.step / self.steps, self.progress)
+        rate = self.rate * (1 + math.cos(math.pi * min(done, 1.0))) / 2
+        mean, spread = self.first / (1 - 0.9**self.step), self.second / (1 - 0.999**self.step)
+        self.scores -= rate * mean / (spread.sqrt() + 1e-10)
+
+    def _mask(self) -> PackedMasks:
+        allowed = torch.where(self.problem.is_open, self.scores, -torch.inf)
+        chosen = allowed.topk(self.problem.choices).indices.sort().values
+        return PackedMasks.from_indices(self.problem.layout, chosen) | self.problem.core
+
+    def _samples(self) -> Tensor:
+        """int64 [batch]: the next of the data in random order, each once before any comes again."""
+        while len(self.order) < min(self.batch, self.problem.evaluator.samples):
+            order = torch.randperm(self.problem.evaluator.samples, generator=self.random)
+            self.order = torch.cat([self.order, order])
+        taken, self.order = self.order[: self.batch], self.order[self.batch:]
+        return taken

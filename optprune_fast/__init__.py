@@ -15,10 +15,11 @@ from optprune_fast.recipe.result import Result
 from optprune_fast.report.write import report  # shadows the folder's name; `from … import` finds both
 from optprune_fast.runtime.doctor import doctor
 from optprune_fast.tuning.finetune import finetune
+from optprune_fast.tuning.refit import refit
 from optprune_fast.version import __version__
 
 __all__ = [
     "Evaluator", "MaskLayout", "PackedMasks", "Result", "__version__", "convert", "doctor", "export",
-    "finetune", "from_torch_prune", "gradual", "layer_budgets", "load", "magnitude", "prune", "random_masks", "report",
-    "sweep", "topk_threshold",
+    "finetune", "from_torch_prune", "gradual", "layer_budgets", "load", "magnitude", "prune", "random_masks", "refit",
+    "report", "sweep", "topk_threshold",
 ]

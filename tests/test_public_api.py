@@ -8,7 +8,8 @@ import pytest
 import optprune_fast as opf
 
 NOW = ("Evaluator", "MaskLayout", "PackedMasks", "Result", "doctor", "finetune", "from_torch_prune", "gradual",
-       "layer_budgets", "magnitude", "prune", "random_masks", "report", "topk_threshold")
+       "layer_budgets", "magnitude", "prune", "random_masks", "refit", "report",
+       "topk_threshold")
 COMING = {"export": "sparse formats", "load": "sparse formats", "convert": "sparse modules", "sweep": "trade-off"}
 MEMBERS = {
     "MaskLayout": ("of", "n", "budget"),

@@ -39,7 +39,10 @@ class Loss:
 
     def __call__(self, model: nn.Module, batch: Batch) -> Tensor:
         """The mean loss of a batch on the model's device, a scalar."""
-        outputs = model(*batch.args, **batch.kwargs)
+        return self.of_outputs(model(*batch.args, **batch.kwargs), batch)
+
+    def of_outputs(self, outputs: Tensor, batch: Batch) -> Tensor:
+        """The mean loss of outputs that the network gave for a batch, a scalar."""
         if self.objective.whole is not None:
             return self.objective.whole(outputs, batch.targets).reshape(())
         dense = None

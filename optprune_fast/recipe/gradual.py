@@ -20,7 +20,7 @@ from optprune_fast.tuning.loss import Loss
 from optprune_fast.tuning.support import Support
 from optprune_fast.tuning.training import Settings, train
 
-STAGES = 64  # masks on the way; finer ones changed nothing
+STAGES = 64  # masks on the way
 SEARCHES = 4  # of the stages, where a strategy is given: the last one and those a quarter of the way apart
 
 

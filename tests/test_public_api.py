@@ -7,15 +7,16 @@ import pytest
 
 import optprune_fast as opf
 
-NOW = ("Evaluator", "MaskLayout", "PackedMasks", "Result", "doctor", "finetune", "from_torch_prune", "gradual",
-       "layer_budgets", "magnitude", "prune", "random_masks", "refit", "report",
+NOW = ("Evaluator", "MaskLayout", "PackedMasks", "Result", "Sweep", "doctor", "finetune", "from_torch_prune", "gradual",
+       "layer_budgets", "magnitude", "prune", "random_masks", "refit", "report", "sweep",
        "topk_threshold")
-COMING = {"export": "sparse formats", "load": "sparse formats", "convert": "sparse modules", "sweep": "trade-off"}
+COMING = {"export": "sparse formats", "load": "sparse formats", "convert": "sparse modules"}
 MEMBERS = {
     "MaskLayout": ("of", "n", "budget"),
     "PackedMasks": ("from_dense", "to_dense", "words", "count", "to", "cat", "__getitem__", "__len__"),
     "Evaluator": ("__call__", "outputs", "metrics", "moves", "accept", "gradients", "refresh", "explain"),
     "Result": ("save", "load", "apply_to", "as_torch_prune", "kept_small"),
+    "Sweep": ("front", "save", "load"),
 }
 ARGUMENTS = {
     "prune": ("model", "data", "sparsity", "strategy", "small", "pool", "validation", "evaluations", "time_limit",

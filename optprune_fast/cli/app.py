@@ -15,6 +15,7 @@ from optprune_fast.cli.inspect import inspect
 from optprune_fast.cli.prune import prune
 from optprune_fast.cli.report import report
 from optprune_fast.cli.show import teaching
+from optprune_fast.cli.sweep import sweep
 from optprune_fast.runtime.errors import coming
 
 app = typer.Typer(
@@ -23,6 +24,7 @@ app = typer.Typer(
 
 app.command()(demo)
 app.command()(prune)
+app.command()(sweep)
 app.command("eval")(evaluate)
 app.command()(inspect)
 app.command()(report)

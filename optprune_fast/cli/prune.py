@@ -6,37 +6,52 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from torch import nn
 
-from optprune_fast.cli.loading import CHECKPOINT_HELP, DATA_HELP, FACTORY_HELP, check_fits, load_data, load_model
+from optprune_fast.cli.judged import Inputs
+from optprune_fast.cli.search_options import (
+    Backend,
+    Checkpoint,
+    Data,
+    Evaluations,
+    Model,
+    Objective,
+    Pool,
+    Seed,
+    Small,
+    StrategyName,
+    TimeLimit,
+    Validation,
+)
 from optprune_fast.cli.show import Json, number, percent, print_json, print_table, teaching
-from optprune_fast.data import Dataset
-from optprune_fast.engine.batches import HELD_OUT, Data, collect, split
-from optprune_fast.engine.evaluator import Evaluator
+from optprune_fast.masks.budgets import SCHEMES
 from optprune_fast.masks.packed import PackedMasks
 from optprune_fast.recipe import prune as recipe
 from optprune_fast.recipe.result import Result
 from optprune_fast.runtime.errors import message
 
 METHODS = ("dense", "magnitude", "optimized")
+STARTS = ("magnitude", *SCHEMES)
 
 
 @teaching
 def prune(
-    model: Annotated[str, typer.Argument(help=FACTORY_HELP)],
-    data: Annotated[str, typer.Option(help=DATA_HELP)],
+    model: Model,
+    data: Data,
     sparsity: Annotated[float, typer.Option(help="Fraction of the prunable weights to prune.")] = 0.95,
     out: Annotated[Path, typer.Option(help="Folder for the result.")] = Path("runs/prune"),
-    checkpoint: Annotated[Path | None, typer.Option(help=CHECKPOINT_HELP)] = None,
-    strategy: Annotated[str, typer.Option(help="auto, genetic, levels or swap.")] = "auto",
-    small: Annotated[float | None, typer.Option(help="Share of the kept weights that the search chooses.")] = None,
-    pool: Annotated[float | None, typer.Option(help="Fraction of all weights to choose from, past rank k.")] = None,
-    evaluations: Annotated[int | None, typer.Option(help="Candidates to evaluate; alone, a seed repeats.")] = None,
-    time_limit: Annotated[float | None, typer.Option(help="Seconds; 60 if --evaluations is not given.")] = None,
-    seed: Annotated[int, typer.Option(help="Of the held-out part and of the search.")] = 0,
-    objective: Annotated[str, typer.Option(help="cross_entropy, error, kl_to_dense, mse_to_dense.")] = "cross_entropy",
-    backend: Annotated[str, typer.Option(help="auto, cuda, triton, native, numba or torch.")] = "auto",
-    validation: Annotated[str | None, typer.Option(help="Data to select by; else 10 % of the train part.")] = None,
+    checkpoint: Checkpoint = None,
+    strategy: StrategyName = "auto",
+    small: Small = None,
+    pool: Pool = None,
+    evaluations: Evaluations = None,
+    time_limit: TimeLimit = None,
+    seed: Seed = 0,
+    objective: Objective = "cross_entropy",
+    backend: Backend = "auto",
+    validation: Validation = None,
+    start: Annotated[str, typer.Option(help=f"Where to start: {', '.join(STARTS)}, or the folder of a result of this "
+                                            "sparsity.")] = "magnitude",
+    journal: Annotated[Path | None, typer.Option(help="File from which the same command goes on after a stop.")] = None,
     json: Json = False,
 ) -> None:
     """Choose which weights to keep, save the mask, and compare it with magnitude pruning.
@@ -45,30 +60,30 @@ def prune(
     """
     if out.exists() and not out.is_dir():
         raise NotADirectoryError(message("prune", "--out must be a folder", out=str(out)))
-    samples = load_data(data)
-    judged_by = None if validation is None else load_data(validation).train
-    net = load_model(model, checkpoint)
-    check_fits(net, samples.train, data)
-    if judged_by is not None:
-        check_fits(net, judged_by, str(validation))
-    result = recipe.prune(net, samples.train, sparsity, strategy, small, pool, judged_by, evaluations, time_limit, seed,
-                          objective=objective, backend=backend, progress=False if json else None)
+    start_at = _start(start)
+    inputs = Inputs.load(model, checkpoint, data, validation)
+    result = recipe.prune(inputs.net, inputs.data.train, sparsity, strategy, small, pool, inputs.validation,
+                          evaluations, time_limit, seed, objective=objective, backend=backend, start=start_at,
+                          journal=journal, progress=False if json else None)
     path = result.save(out)
-    held_out = split(collect(samples.train), HELD_OUT, seed)[1] if judged_by is None else judged_by
-    report = _report(net, samples, result, held_out, backend, path)
+    report = _report(inputs, result, backend, path)
     print_json(report) if json else _print(report)
 
 
-def _report(net: nn.Module, data: Dataset, result: Result, held_out: Data, backend: str, path: Path) -> dict[str, Any]:
-    """Everything there is to say, with one row a method. Test data enter here, after the choice, and nowhere else."""
-    masks = PackedMasks.cat([PackedMasks.full(result.layout), result.magnitude, result.mask])
-    held = Evaluator(net, held_out, result.objective, backend, layout=result.layout).metrics(masks)
-    test = None
-    if data.test is not None:
-        test = Evaluator(net, data.test, backend=backend, layout=result.layout).metrics(masks)
-    rows = [{"method": name, "kept": int(masks[i].count()),
-             "held_out_loss": float(held["loss"][i]), "held_out_accuracy": float(held["accuracy"][i]),
-             "test_accuracy": None if test is None else float(test["accuracy"][i])} for i, name in enumerate(METHODS)]
+def _start(start: str) -> str | PackedMasks:
+    """A scheme by its name, or the mask of a result."""
+    if start in STARTS:
+        return start
+    if not Path(start).exists():
+        raise ValueError(message("prune", f"--start must be one of {', '.join(STARTS)}, or the folder of a result",
+                                 start=start))
+    return Result.load(start).mask
+
+
+def _report(inputs: Inputs, result: Result, backend: str, path: Path) -> dict[str, Any]:
+    """Everything there is to say, with one row a method."""
+    masks = [PackedMasks.full(result.layout), result.magnitude, result.mask]
+    rows = [{"method": name, **row} for name, row in zip(METHODS, inputs.judge(masks, result, backend), strict=True)]
     return {"rows": rows, "sparsity": result.sparsity, "budget": result.budget, "kept_small": result.kept_small,
             "strategy": result.strategy, "seed": result.seed, "objective": result.objective,
             "held_out": result.held_out, "fitness": result.fitness, "baseline": result.baseline,

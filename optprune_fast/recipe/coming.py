@@ -20,8 +20,3 @@ def load(*arguments: Any, **options: Any) -> NoReturn:
 def convert(*arguments: Any, **options: Any) -> NoReturn:
     """Turn a model's layers into sparse ones without a file. Raises `NotImplementedError` today."""
     raise coming("convert", "sparse modules come next; result.apply_to(model) works today")
-
-
-def sweep(*arguments: Any, **options: Any) -> NoReturn:
-    """Accuracy against sparsity from one run. Raises `NotImplementedError` today."""
-    raise coming("sweep", "trade-off curves come next; opf.prune works for each sparsity today")

@@ -63,9 +63,9 @@ class Levels(Strategy):
             self.reach = self.reach // 2 or self.widest
 
     def _starts(self) -> Tensor:
-        """int64 [S, layers]: where the schemes begin, each once; magnitude is the first."""
+        """int64 [S, layers]: where the search starts, then where the schemes do, each once."""
         problem, weights = self.problem, self.problem.evaluator.weights
-        starts = kept_by_layer(problem.magnitude).tolist()
+        starts = kept_by_layer(problem.start).tolist()
         for scheme in SCHEMES:
             counts = layer_counts(problem.layout, weights, problem.budget, scheme, core=problem.core,
                                   within=problem.open)

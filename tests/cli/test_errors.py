@@ -16,7 +16,7 @@ CASES = [
     ((NET, "--data", "nowhere.npz"), "there is no such file or folder"),
     ((NET, "--data", "digitz"), "neither a built-in name"),
     ((NET, "--data", "data.npz", "--sparsity", "95"), r"sparsity must lie in \[0, 1\)"),
-    ((NET, "--data", "data.npz", "--strategy", "magic"), "one of auto, genetic, levels, swap"),
+    ((NET, "--data", "data.npz", "--strategy", "magic"), "one of auto, annealing, .*, swap"),
     ((NET, "--data", "data.npz", "--backend", "magic"), "backend must be one of"),
     ((NET, "--data", "data.npz", "--small", "2"), r"small must lie in \[0, 1\]"),
     ((NET, "--data", "data.npz", "--evaluations", "0"), "evaluations must be at least 1"),

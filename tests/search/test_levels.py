@@ -113,3 +113,13 @@ def test_a_seed_repeats_every_question_and_another_asks_others(bottleneck):
     first = questions(0)
     assert torch.equal(first, questions(0))
     assert not torch.equal(first, questions(1))
+
+
+def test_a_start_of_the_callers_own_is_asked_for_before_the_schemes(bottleneck):
+    plain = Problem.of(bottleneck, 0.7, 1, 1, seed=0)
+    ranks = layer_ranks(plain.layout, bottleneck.weights)
+    counts = kept_by_layer(plain.magnitude) + torch.tensor([[-3, 3, 0, 0]])
+    own = Problem.of(bottleneck, 0.7, 1, 1, seed=0, start=ranked_masks(plain.layout, ranks, counts))
+    masks, _ = next(rounds(Levels(), own, 1))
+    assert masks[0] == own.start
+    assert len(masks) == len(SCHEMES) + 1

@@ -1,0 +1,90 @@
+"""A search made ready: what `prune` does once, and `sweep` once for all its sparsities."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from torch import nn
+
+from optprune_fast.engine.batches import HELD_OUT, Data, collect, split
+from optprune_fast.engine.evaluator import Evaluator
+from optprune_fast.engine.objective import UserObjective
+from optprune_fast.masks.layout import MaskLayout
+from optprune_fast.masks.packed import PackedMasks
+from optprune_fast.recipe.identity import identity
+from optprune_fast.recipe.result import Result, weights_digest
+from optprune_fast.runtime.dispatch import check_backend
+from optprune_fast.search import AUTO_WITHOUT_GRADIENTS, strategy_named
+from optprune_fast.search.journal import Journal
+from optprune_fast.search.problem import Problem, check_shares
+from optprune_fast.search.run import Limits, run
+from optprune_fast.search.strategy import Strategy
+
+TIME_LIMIT = 60.0
+SMALL, POOL = 1.0, 1.0  # measured: docs/RESULTS.md, core and pool
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """Arguments checked, data split, evaluators built; only the sparsity and the start are open.
+
+    calibration:  fitness on what the search sees
+    validation:   fitness on what selects
+    held_out:     which data that is, in words
+    """
+
+    calibration: Evaluator
+    validation: Evaluator
+    held_out: str
+    strategy: Strategy
+    small: float
+    pool: float
+    limits: Limits
+    seed: int
+
+    @staticmethod
+    def of(model: nn.Module, data: Data, sparsities: Sequence[float], strategy: str | Strategy, small: float | None,
+           pool: float | None, validation: Data | None, evaluations: int | None, time_limit: float | None, seed: int,
+           objective: str | UserObjective, backend: str, layout: MaskLayout | None) -> Prepared:
+        """The arguments are those of `prune`, and are checked before the data are read."""
+        # A time limit that nobody asked for would make the mask depend on the machine's speed.
+        limits = Limits(evaluations, TIME_LIMIT if time_limit is None and evaluations is None else time_limit)
+        searcher = strategy_named(strategy)
+        layout = MaskLayout.of(model) if layout is None else layout
+        for sparsity in sparsities:
+            layout.budget(sparsity)
+        share, reach = SMALL if small is None else small, POOL if pool is None else pool
+        check_shares(share, reach)
+        check_backend(backend)
+        batches = collect(data)
+        if validation is None:
+            calibration, held_out = split(batches, HELD_OUT, seed)
+            name = f"a seeded {HELD_OUT:.0%} of the data"
+        else:
+            calibration, held_out, name = batches, collect(validation), "validation data of the caller"
+        evaluator = Evaluator(model, calibration, objective, backend, layout=layout)
+        judge = Evaluator(model, held_out, objective, backend, layout=layout)
+        if strategy == "auto" and evaluator.objective.whole is not None:
+            searcher = strategy_named(AUTO_WITHOUT_GRADIENTS)
+        return Prepared(evaluator, judge, name, searcher, share, reach, limits, seed)
+
+    def problem(self, sparsity: float, start: str | PackedMasks = "magnitude") -> Problem:
+        """What may be chosen at a sparsity, and where the search of it starts."""
+        return Problem.of(self.calibration, sparsity, self.small, self.pool, self.seed, start)
+
+    def search(self, problem: Problem, sparsity: float, journal: str | os.PathLike[str] | None,
+               progress: bool | None) -> Result:
+        """Search, judge, and say where the mask comes from."""
+        kept = None
+        if journal is not None:
+            kept = Journal.at(journal, identity(problem, self.strategy, self.limits, self.validation))
+        outcome = run(problem, self.strategy, self.validation, self.limits, journal=kept, progress=progress)
+        return Result(
+            mask=outcome.mask, core=problem.core, magnitude=problem.magnitude, fitness=outcome.validation,
+            baseline=outcome.baseline, history=outcome.history, sparsity=float(sparsity), small=float(self.small),
+            seed=self.seed, strategy=self.strategy.name, objective=self.calibration.objective.name,
+            held_out=self.held_out, evaluations=outcome.evaluations, seconds=outcome.seconds,
+            stopped_by=outcome.stopped_by, base_digest=weights_digest(self.calibration.weights),
+            screened=problem.work.screened, gradient_passes=problem.work.gradients)

@@ -209,7 +209,7 @@ def test_the_folder_of_another_sweep_is_refused_and_left_alone(network, samples,
     before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
     with pytest.raises(ValueError, match=r"holds a sweep over other sparsities\n.*\n.*0.8.*\n.*0.7"):
         sweep(network, samples, (0.5, 0.7), evaluations=20, folder=tmp_path)
-    with pytest.raises(ValueError, match="journal of another run: .*seed.* differ"):
+    with pytest.raises(ValueError, match=r"journal of another run: .*seed.* differ"):
         sweep(network, samples, RATES, evaluations=20, folder=tmp_path, seed=5)
     with pytest.raises(ValueError, match="holds a sweep over other sparsities"):
         Sweep((0.5,), curve.results[:1]).save(tmp_path)

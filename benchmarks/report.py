@@ -13,6 +13,7 @@ from typing import Any
 
 from benchmarks import plots, results
 from benchmarks.moves import run as moves
+from benchmarks.study import table as study
 from optprune_fast.bench import markdown
 from optprune_fast.bench.table import milliseconds, text
 
@@ -107,7 +108,7 @@ def swaps(documents: Sequence[Document]) -> str:
 
 
 Section = Callable[[Sequence[Document]], str]
-SECTIONS: dict[str, Section] = {"masked_forward": masked_forward, "cost": cost, "moves": swaps}
+SECTIONS: dict[str, Section] = {"masked_forward": masked_forward, "cost": cost, "moves": swaps, "study": study.section}
 
 
 def filled(page: str, name: str, content: str) -> str:
@@ -129,10 +130,12 @@ def newest(name: str, folder: Path) -> list[Document]:
     return [d for d in documents if d["machine"]["commit"] == documents[-1]["machine"]["commit"]]
 
 
-def main(folder: Path = results.FOLDER, docs: Path = DOCS, readme: Path | None = None) -> list[str]:
-    """The newest files of each kind; returns the names of the sections that were written. readme: gets a summary."""
+def main(folder: Path = results.FOLDER, docs: Path = DOCS, readme: Path | None = None,
+         only: Sequence[str] = tuple(SECTIONS)) -> list[str]:
+    """The newest files of each kind, or of some; returns the names of the sections that were written. readme: gets a
+    summary."""
     page = docs / "RESULTS.md"
-    content, found = page.read_text(), {name: newest(name, folder) for name in SECTIONS}
+    content, found = page.read_text(), {name: newest(name, folder) for name in only}
     written = [name for name, documents in found.items() if documents]
     for name in written:
         content = filled(content, name, SECTIONS[name](found[name]))

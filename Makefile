@@ -3,6 +3,8 @@
 #   make demo         prune a small digits network three ways and compare: runs/demo
 #   make test         native build, ruff, mypy, all tests, doctests
 #   make bench        Markdown tables, some minutes: the evaluator and moves against torch, quickly; the strategies
+#   make study        the claim over networks and data, hours, and goes on where it was stopped; minutes with
+#                     STUDY="--quick". STUDY="--data FOLDER --cifar FOLDER" says where MNIST and CIFAR-10 lie
 #   make installs     build and install the package in every supported way, with and without compilers
 #   make sanitizers   the kernel tests on kernels built with address and undefined-behaviour sanitizers
 #   make gpu-check    for a machine with a GPU and no network: uses its own Python, not .venv
@@ -21,7 +23,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constr
 NATIVE := CMakeLists.txt $(shell find cmake csrc -type f)
 PYTHON_FILES := optprune_fast tests examples scripts benchmarks
 
-.PHONY: demo test tests doctests lint bench installs installs-cheap sanitizers gpu-check doctor clean install
+.PHONY: demo test tests doctests lint bench study installs installs-cheap sanitizers gpu-check doctor clean install
 .DEFAULT_GOAL := test
 
 install: $(VENV)/installed
@@ -65,6 +67,9 @@ bench: install
 	$(BIN)/python -m benchmarks.masked_forward.run --quick
 	$(BIN)/python -m benchmarks.moves.run --quick
 	$(BIN)/python benchmarks/search/defaults.py
+
+study: install
+	$(BIN)/python -m benchmarks.study.run $(STUDY)
 
 installs: install
 	$(BIN)/python scripts/check_installs.py

@@ -7,7 +7,7 @@ import signal
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -58,9 +58,9 @@ class Subject:
         return judges(self.model, self.parts)
 
 
-def judges(model: nn.Module, data: Parts) -> dict[str, opf.Evaluator]:
-    return {"calibration": opf.Evaluator(model, data.calibration), "validation": opf.Evaluator(model, data.validation),
-            "test": opf.Evaluator(model, data.test)}
+def judges(model: nn.Module, data: Parts, plan: bool = True) -> dict[str, opf.Evaluator]:
+    """plan: capture the network, which pays for many masks only."""
+    return {field.name: opf.Evaluator(model, getattr(data, field.name), plan=plan) for field in fields(data)}
 
 
 def measure(cell: Cell, subject: Subject) -> dict[str, Any]:
@@ -74,7 +74,7 @@ def measure(cell: Cell, subject: Subject) -> dict[str, Any]:
             model = opf.finetune(subject.model, mask, data.calibration, validation=data.validation, epochs=cell.tuned,
                                  seed=cell.seed)
             tuning = time.perf_counter() - start
-            own = judges(model, data)
+            own = judges(model, data, plan=False)
     seen = {part: {name: float(value) for name, value in judge.metrics(mask).items()} for part, judge in own.items()}
     kept, large = int(mask.count()), opf.magnitude(subject.model, cell.sparsity).mask
     return {**asdict(cell), **about, "kept": kept, "kept_small": kept - int(mask.overlap(large)),

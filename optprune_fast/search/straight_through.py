@@ -21,16 +21,19 @@ class StraightThrough(Strategy):
     dropped weights have gradients too, and so can come back. The rate falls along a cosine. The mask is evaluated
     every `leg` steps.
 
-    steps:  of Adam, in all;   rate: the highest, in standard deviations of the weights
+    steps:  of Adam, in all; None is a 64th of the samples, from 200 to 800
+    rate:   the highest, in standard deviations of the weights
     """
 
     name = "straight_through"
 
-    def __init__(self, steps: int = 800, batch: int = 256, rate: float = 0.01, leg: int = 50) -> None:
+    def __init__(self, steps: int | None = None, batch: int = 256, rate: float = 0.01, leg: int = 50) -> None:
         self.steps, self.batch, self.rate, self.leg = steps, batch, rate, leg
 
     def start(self, problem: Problem) -> None:
         self.problem = problem
+        if self.steps is None:
+            self.steps = min(800, max(200, problem.evaluator.samples // 64))
         self.random = torch.Generator().manual_seed(problem.seed)
         magnitude = problem.weights.abs()
         self.scores = magnitude / magnitude.std().clamp(min=1e-12)
@@ -42,23 +45,24 @@ class StraightThrough(Strategy):
         self.questions += 1
         if self.questions == 1:
             return self.problem.start
+        assert self.steps is not None
         if self.problem.fixed or self.step >= self.steps:
             return None
         for _ in range(min(self.leg, self.steps - self.step)):
-            self._descend()
+            self._descend(self.steps)
         return self._mask()
 
     def tell(self, fitness: Tensor) -> None:
         """The scores follow the gradients alone; the run keeps the best mask."""
 
-    def _descend(self) -> None:
+    def _descend(self, steps: int) -> None:
         gradients = self.problem.evaluator.mean_gradients(self._mask(), self._samples())
         self.problem.work.gradients += self.batch / self.problem.evaluator.samples
         slope = torch.cat([g.flatten() for g in gradients.values()]).float() * self.problem.weights
         self.step += 1
         self.first.lerp_(slope, 0.1)
         self.second.mul_(0.999).addcmul_(slope, slope, value=0.001)
-        done = max(self.step / self.steps, self.progress)
+        done = max(self.step / steps, self.progress)
         rate = self.rate * (1 + math.cos(math.pi * min(done, 1.0))) / 2
         mean, spread = self.first / (1 - 0.9**self.step), self.second / (1 - 0.999**self.step)
         self.scores -= rate * mean / (spread.sqrt() + 1e-10)

@@ -24,26 +24,27 @@ class SwapSearch(Strategy):
     the best mask is kicked by random swaps and searched again.
 
     pairs:   swaps asked for at once
-    kick:    share of the chosen weights that a kick swaps
+    kick:    share of the chosen weights that a kick swaps; 0 ends the search where no swap helps
+    ranking: samples whose gradients rank, another part of the data each time
     """
 
     name = "swap"
 
-    def __init__(self, pairs: int = 96, kick: float = 0.02) -> None:
-        self.pairs, self.kick = pairs, kick
+    def __init__(self, pairs: int = 96, kick: float = 0.02, ranking: int = 5120) -> None:
+        self.pairs, self.kick, self.ranking = pairs, kick, ranking
 
     def start(self, problem: Problem) -> None:
         self.problem = problem
         self.parent, self.loss = problem.start, float("inf")
         self.best, self.best_loss = problem.start, float("inf")
-        self.depth = self.kicks = 0
+        self.depth = self.kicks = self.rankings = 0
         self.stage = "parent"
         self.drops = self.adds = self.moves = torch.empty(0, dtype=torch.int64)
 
     def ask(self) -> Ask | None:
         if self.stage == "parent":
             return self.parent
-        if self.problem.fixed:
+        if self.problem.fixed or self.stage == "optimum":
             return None
         if self.stage == "singles":
             self.moves = self._propose()
@@ -79,6 +80,9 @@ class SwapSearch(Strategy):
         self.depth += 1
         if (self.depth + 1) * self.pairs <= min(self.drops.numel(), self.adds.numel()) and self.depth < 8:
             return
+        if not self.kick:
+            self.stage = "optimum"
+            return
         self.depth, self.kicks = 0, self.kicks + 1
         if self.loss < self.best_loss:
             self.best, self.best_loss = self.parent, self.loss
@@ -88,7 +92,9 @@ class SwapSearch(Strategy):
         self.stage = "parent"
 
     def _shortlist(self) -> None:
-        ranked = shortlist(self.problem, self.parent)
+        parts = self.problem.parts(self.ranking)
+        ranked = shortlist(self.problem, self.parent, None if len(parts) == 1 else parts[self.rankings % len(parts)])
+        self.rankings += 1
         self.drops, self.adds = ranked.drops, ranked.adds
 
     def _propose(self) -> Tensor:

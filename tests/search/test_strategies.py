@@ -5,7 +5,8 @@ import torch
 
 from optprune_fast.masks.operators import swap
 from optprune_fast.masks.packed import PackedMasks
-from optprune_fast.search import AUTO, STRATEGIES, strategy_named
+from optprune_fast.search import STRATEGIES, strategy_named
+from optprune_fast.search.chain import Chain
 from optprune_fast.search.genetic import Genetic
 from optprune_fast.search.swaps import SwapSearch
 
@@ -120,7 +121,7 @@ def test_strategies_are_found_by_name():
     for name, kind in STRATEGIES.items():
         assert type(strategy_named(name)) is kind
         assert strategy_named(name).name == name
-    assert type(strategy_named("auto")) is STRATEGIES[AUTO]
+    assert strategy_named("auto").name == "straight_through, then swap, then annealing"
     own = Genetic(population=3)
     assert strategy_named(own) is own
 
@@ -128,3 +129,52 @@ def test_strategies_are_found_by_name():
 def test_an_unknown_strategy_is_an_error_that_lists_the_known():
     with pytest.raises(ValueError, match=r"one of auto, .*, swap, or a Strategy of your own\n  strategy  'tabu'"):
         strategy_named("tabu")
+
+
+# ---- chains
+
+
+def test_a_chain_starts_each_stage_from_the_best_mask_so_far(small_one, problem_of):
+    stages = [(small_one("genetic"), 0.4), (SwapSearch(pairs=12, kick=0), 0.8), (small_one("annealing"), 1.0)]
+    chain, problem = Chain(stages), problem_of(small=1, pool=1)
+    chain.start(problem)
+    best, began = float("inf"), []
+    for question in range(60):
+        before, chain.progress = chain.stage if question else -1, question / 60
+        asked = chain.ask()
+        if chain.stage != before:
+            began.append((chain.stage, question))
+            parent = asked[:1] if isinstance(asked, PackedMasks) else asked[0]
+            assert question == 0 or float(problem.evaluator(parent)[0]) == best
+        fitness = problem.evaluator(asked) if isinstance(asked, PackedMasks) else problem.evaluator.moves(*asked)
+        best = min(best, float(fitness.min()))
+        chain.tell(fitness)
+    assert [stage for stage, _ in began] == [0, 1, 2]
+    assert began[1][1] == 24
+    assert began[2][1] <= 48
+    assert stages[2][0].progress > 0.5
+
+
+def test_a_chain_stretches_the_progress_of_a_stage_over_its_share(problem_of):
+    seen = []
+
+    class Watch(Genetic):
+        def ask(self):
+            seen.append(self.progress)
+            return super().ask()
+
+    chain = Chain([(Watch(population=2, children=2), 0.5), (Watch(population=2, children=2), 1.0)])
+    chain.start(problem_of())
+    for chain.progress in (0.0, 0.25, 0.5, 0.75, 1.0):
+        chain.tell(torch.zeros(len(chain.ask())))
+    assert seen == [0.0, 0.5, 0.0, 0.5, 1.0]
+
+
+def test_swap_search_without_kicks_ends_where_no_swap_helps(problem_of):
+    problem = problem_of(0.95, small=0.5, pool=0.1)
+    strategy = SwapSearch(pairs=12, kick=0)
+    asked = list(rounds(strategy, problem, 1000))
+    assert len(asked) < 1000
+    assert strategy.ask() is None
+    singles = strategy._propose()
+    assert bool((problem.evaluator.moves(strategy.parent, singles) >= strategy.loss).all())

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 from optprune_fast.runtime.errors import message
+from optprune_fast.search.adapters import ADAPTERS
 from optprune_fast.search.annealing import Annealing
 from optprune_fast.search.chain import Chain
+from optprune_fast.search.cross_entropy import CrossEntropy
+from optprune_fast.search.differential_evolution import DifferentialEvolution
 from optprune_fast.search.genetic import Genetic
 from optprune_fast.search.levels import Levels
+from optprune_fast.search.particle_swarm import ParticleSwarm
 from optprune_fast.search.straight_through import StraightThrough
 from optprune_fast.search.strategy import Strategy
 from optprune_fast.search.swaps import SwapSearch
 
 STRATEGIES: dict[str, type[Strategy]] = {
-    "annealing": Annealing, "genetic": Genetic, "levels": Levels, "straight_through": StraightThrough,
+    "annealing": Annealing, "cross_entropy": CrossEntropy, "differential_evolution": DifferentialEvolution,
+    "genetic": Genetic, "levels": Levels, "particle_swarm": ParticleSwarm, "straight_through": StraightThrough,
     "swap": SwapSearch,
 }
 AUTO_WITHOUT_GRADIENTS = "genetic"  # where an objective gives one number for all samples
@@ -33,7 +38,8 @@ def strategy_named(strategy: str | Strategy) -> Strategy:
         return strategy
     if strategy == "auto":
         return auto()
-    if strategy not in STRATEGIES:
-        raise ValueError(message("strategy", f"one of auto, {', '.join(STRATEGIES)}, or a Strategy of your own",
+    kinds = STRATEGIES | ADAPTERS
+    if strategy not in kinds:
+        raise ValueError(message("strategy", f"one of auto, {', '.join(kinds)}, or a Strategy of your own",
                                  strategy=strategy))
-    return STRATEGIES[strategy]()
+    return kinds[strategy]()

@@ -127,7 +127,8 @@ def test_strategies_are_found_by_name():
 
 
 def test_an_unknown_strategy_is_an_error_that_lists_the_known():
-    with pytest.raises(ValueError, match=r"one of auto, .*, swap, or a Strategy of your own\n  strategy  'tabu'"):
+    with pytest.raises(ValueError, match=r"one of auto, .*, swap, cma, .*, or a Strategy of your own\n"
+                                         r"  strategy  'tabu'"):
         strategy_named("tabu")
 
 

@@ -19,7 +19,7 @@ class Pymoo(LibraryStrategy):
     """
 
     name = "pymoo"
-    install = "optprune-fast[pymoo]"
+    install = "pymoo"
 
     def __init__(self, algorithm: str = "ga", population: int = 50) -> None:
         if algorithm not in ALGORITHMS:

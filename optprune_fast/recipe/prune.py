@@ -26,7 +26,7 @@ def prune(model: nn.Module, data: Data, sparsity: float = 0.95, strategy: str | 
     model:        any trained `nn.Module`; it is never changed
     data:         calibration samples, as `Evaluator` takes them
     sparsity:     fraction of the prunable weights to prune, in [0, 1); exactly `k = n - round(sparsity * n)` are kept
-    strategy:     "auto", "annealing", "genetic", "levels", "straight_through", "swap", or a `Strategy` of your own
+    strategy:     "auto", another name (optprune_fast.search.STRATEGIES, ADAPTERS), or a `Strategy` of your own
     small:        share of the kept weights that the search may choose; the others are the core, the largest weights.
                   None is 1: no core
     pool:         fraction of all prunable weights, beyond rank `k`, to choose from; None is 1: all of them

@@ -16,7 +16,7 @@ from torch import nn
 
 import optprune_fast as opf
 from benchmarks.study.networks import NETWORKS, Parts, parts, trained
-from benchmarks.study.plan import DENSE, MAGNITUDE, OTHER_SEED, RANDOM, Cell, Plan
+from benchmarks.study.plan import DENSE, OTHER_SEED, RANDOM, Cell, Plan
 from optprune_fast.bench.machine import commit
 from optprune_fast.cli.experiment import random_small
 from optprune_fast.data import Dataset
@@ -83,21 +83,19 @@ def measure(cell: Cell, subject: Subject) -> dict[str, Any]:
 
 
 def found(cell: Cell, subject: Subject) -> tuple[opf.PackedMasks, dict[str, Any]]:
-    """The mask, and what finding it took."""
+    """The mask, and what a search for it took."""
     search = cell.search
     if search is not None:
         result = searched(search, subject)
         if cell.method == RANDOM:
-            return random_small(subject.model, result, cell.seed), {"found_seconds": 0.0}
+            return random_small(subject.model, result, cell.seed), {}
         return result.mask, {"found_seconds": result.seconds, "found_evaluations": result.evaluations,
                              "screened": result.screened, "gradient_passes": result.gradient_passes,
                              "stopped_by": result.stopped_by}
-    start = time.perf_counter()
     if cell.method == DENSE:
-        mask = opf.PackedMasks.full(subject.judges["test"].layout)
-    else:
-        mask = opf.magnitude({MAGNITUDE: subject.model, OTHER_SEED: subject.other}[cell.method], cell.sparsity).mask
-    return mask, {"found_seconds": time.perf_counter() - start}
+        return opf.PackedMasks.full(subject.judges["test"].layout), {}
+    model = subject.other if cell.method == OTHER_SEED else subject.model
+    return opf.magnitude(model, cell.sparsity).mask, {}
 
 
 def searched(search: Cell, subject: Subject) -> opf.Result:

@@ -50,7 +50,7 @@ def _compact(own: Sequence[Summary]) -> Iterable[str]:
 def _everything(own: Sequence[Summary]) -> str:
     rows = [[label(s), f"{100 * s.sparsity:g} %", s.limit, str(s.tuned), str(s.n), f"{100 * s.mean:.2f}{_spread(s)}",
              f"{100 * s.below_dense:.2f}", text(s.won_back, "{:.3f}"), text(s.gain and 100 * s.gain, "{:+.2f}"),
-             text(s.p, "{:.2g}"), f"{s.better} of {s.n}" if s.gain is not None else "", f"{s.kept_small:.0%}",
+             text(s.p, "{:.2g}"), f"{s.better} of {s.n}" if s.gain is not None else "", f"{100 * s.kept_small:.0f} %",
              f"{s.calibration_loss:.4f}", f"{s.validation_loss:.4f}", text(s.seconds, "{:.1f}"),
              text(s.evaluations, "{:.0f}"), text(s.screened, "{:.0f}"), text(s.gradient_passes, "{:.0f}")] for s in own]
     return f"<details><summary>everything measured</summary>\n\n{markdown(HEADER, rows)}\n\n</details>"
@@ -59,7 +59,7 @@ def _everything(own: Sequence[Summary]) -> str:
 def label(s: Summary) -> str:
     names = {DENSE: "dense", MAGNITUDE: "magnitude", OTHER_SEED: "magnitude of another seed",
              RANDOM: f"random small, as many as {s.of}"}
-    core = f", {1 - s.small:.0%} fixed as core" if s.small == CORE else ""
+    core = f", {100 * (1 - s.small):.0f} % fixed as core" if s.small == CORE else ""
     return names.get(s.method, f"**{s.method}**") + core
 
 

@@ -22,7 +22,7 @@ from benchmarks.study.networks import NETWORKS, Sources
 from benchmarks.study.plan import AUTO, QUICK, Plan, cells
 from optprune_fast.bench.machine import describe_machine, on_threads
 from optprune_fast.runtime.files import finite, write_json
-from optprune_fast.search import STRATEGIES
+from optprune_fast.search import ADAPTERS, STRATEGIES
 
 QUICK_LIMIT = 1000  # samples
 Say = Callable[[str], None]
@@ -74,7 +74,8 @@ def parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--networks", choices=list(NETWORKS), **listed)
     parser.add_argument("--seeds", type=int, **listed)
     parser.add_argument("--sparsities", type=float, **listed)
-    parser.add_argument("--strategies", choices=[AUTO, *STRATEGIES], **listed)
+    parser.add_argument("--strategies", choices=[AUTO, *STRATEGIES, *ADAPTERS], **listed,
+                        help="all that need no other package, if not named")
     parser.add_argument("--seconds", type=float, help="of a search; 0 leaves the bake-off at equal seconds out")
     parser.add_argument("--evaluations", type=int, help="of a search; 0 leaves that bake-off out")
     parser.add_argument("--tune-epochs", type=int, help="of fine-tuning; 0 leaves it out")

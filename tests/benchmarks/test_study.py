@@ -19,6 +19,7 @@ from benchmarks.study.plan import AUTO, DENSE, MAGNITUDE, OTHER_SEED, RANDOM, Ce
 from optprune_fast.bench.machine import on_threads
 from optprune_fast.data import Dataset
 from optprune_fast.models import MLP
+from optprune_fast.search import STRATEGIES
 from optprune_fast.testing.tolerance import assert_as_accurate
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -181,6 +182,12 @@ def test_an_interrupt_that_was_swallowed_is_raised_at_the_end():
     with pytest.raises(KeyboardInterrupt):
         swallowing()
     assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_the_whole_study_has_every_strategy_at_equal_seconds_and_at_equal_evaluations():
+    found = list(cells(Plan(networks=("toy",), sparsities=(0.9,)), "toy", 0))
+    for limit in ("seconds", "evaluations"):
+        assert {AUTO, *STRATEGIES} <= {cell.method for cell in found if getattr(cell, limit)}
 
 
 def test_different_cells_have_different_files():

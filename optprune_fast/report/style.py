@@ -22,7 +22,7 @@ DARK = {INK: "#e8edf2", MUTED: "#a3afbb", LINE: "#364250", PAPER: "#161d26", RES
         "#8e5ea2": "#c497d8", "#7a5c3e": "#c3a07c", "#4fa3d1": "#9bd3f2", "#3b3b98": "#9a9af0", "#c06c9c": "#ea9cc8"}
 
 STYLES = {"dense": ("#555555", "s"), "magnitude": ("#d1495b", "v"), "optimized": (LARGE, "o"),
-          "random_small": ("#e0a030", "x"), "swap": (LARGE, "o")}
+          "random_small": ("#e0a030", "x"), "auto": (LARGE, "o")}
 COLORS = ("#2a9d8f", "#8e5ea2", "#7a5c3e", "#4fa3d1", "#3b3b98", "#c06c9c")
 MARKERS = "D^P<X>p"  # one more than there are colours: every pair comes before any comes again
 PARTS = {"calibration": ("-", "o"), "validation": ("--", "D"), "test": (":", "^")}
@@ -40,7 +40,7 @@ def style(name: str) -> tuple[str, str, str]:
 
     A strategy that this package does not know takes one of the same styles by its name.
 
-    >>> style("magnitude"), style("swap, small 0.3")
+    >>> style("magnitude"), style("auto, small 0.3")
     (('#d1495b', 'v', '-'), ('#1b6ca8', 'o', '--'))
     """
     method, _, core = name.partition(",")

@@ -29,7 +29,7 @@ def auto() -> Strategy:
     Scores find in seconds what is worth keeping; exact swaps, many at once, take it to where none helps; annealing
     leaves that place again. Shares are of the run's limits, and what one stage leaves over the next one gets.
     """
-    return Chain([(StraightThrough(), 0.2), (SwapSearch(kick=0), 0.8), (Annealing(), 1.0)])
+    return Chain([(StraightThrough(), 0.2), (SwapSearch(kick=0), 0.8), (Annealing(), 1.0)], "auto")
 
 
 def strategy_named(strategy: str | Strategy) -> Strategy:

@@ -19,13 +19,14 @@ class Chain(Strategy):
     """Run each stage until it has nothing left to try, or its share of the run is used up.
 
     stages: (strategy, share of the run at which it ends), shares ascending; the last ends with the run
+    name:   of the whole; the names of the stages if not given
     """
 
     derived: ClassVar[frozenset[str]] = frozenset({"problem", "stages", "asked"})
 
-    def __init__(self, stages: Sequence[tuple[Strategy, float]]) -> None:
+    def __init__(self, stages: Sequence[tuple[Strategy, float]], name: str = "") -> None:
         self.stages = list(stages)
-        self.name = ", then ".join(strategy.name for strategy, _ in self.stages)
+        self.name = name or ", then ".join(strategy.name for strategy, _ in self.stages)
 
     def start(self, problem: Problem) -> None:
         self.problem = problem

@@ -20,7 +20,7 @@ def test_a_result_becomes_a_whole_page(here, run, pruned):
     test = {row["method"]: row["accuracy"] for row in made["measures"] if row["part"] == "test"}
     wanted = {row["method"]: row["test_accuracy"] for row in pruned.json["rows"]}
     assert test == {"dense": pytest.approx(wanted["dense"]), "magnitude": pytest.approx(wanted["magnitude"]),
-                    "swap": pytest.approx(wanted["optimized"])}
+                    "auto": pytest.approx(wanted["optimized"])}
 
 
 def test_results_are_found_however_deep_and_what_is_missing_is_said(here, run, pruned):

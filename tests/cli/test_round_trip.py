@@ -93,7 +93,7 @@ def test_inspect_adds_up(pruned, run):
 
 def test_inspect_prints_layers_and_origin(pruned, run):
     out = run("inspect", "out/mask.safetensors").out
-    for text in ("layers.0.weight", "16×12", "strategy swap, seed 0", Result.load("out").base_digest,
+    for text in ("layers.0.weight", "16×12", "strategy auto, seed 0", Result.load("out").base_digest,
                  "a seeded 10% of the data"):
         assert text in out
 

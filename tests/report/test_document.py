@@ -45,7 +45,7 @@ def test_accuracies_are_those_of_the_evaluator_on_each_part(made, problem):
     for part, data in (("calibration", calibration), ("validation", validation), ("test", problem.test)):
         wanted = Evaluator(problem.nets[1], data).metrics(masks_of(result))
         rows = only(made["measures"], network=result.base_digest, sparsity=0.8, part=part)
-        assert [row["method"] for row in rows] == ["dense", "magnitude", "swap"]
+        assert [row["method"] for row in rows] == ["dense", "magnitude", "auto"]
         for column in ("loss", "accuracy"):
             torch.testing.assert_close(torch.tensor([row[column] for row in rows]), wanted[column])
 
@@ -53,7 +53,7 @@ def test_accuracies_are_those_of_the_evaluator_on_each_part(made, problem):
 def test_methods_of_one_network_share_its_baselines(made, problem):
     digest = problem.results[0].base_digest
     rows = only(made["measures"], network=digest, sparsity=0.8, part="test")
-    assert [row["method"] for row in rows] == ["dense", "magnitude", "swap", "swap"]
+    assert [row["method"] for row in rows] == ["dense", "magnitude", "auto", "auto"]
     cell, = only(made["curves"], sparsity=0.8, method="magnitude", part="test", quantity="accuracy")
     assert cell["runs"] == 2  # networks, not runs
 
@@ -74,7 +74,7 @@ def test_without_data_the_saved_losses_are_shown_and_calibration_comes_from_the_
     chosen, = (row for row in made["convergence"] if row["run"] == 2 and row["validation"] == run["fitness"])
     assert run["calibration"] == chosen["fitness"]
     assert {(row["part"], row["method"]) for row in made["measures"]} == {
-        ("calibration", "swap"), ("validation", "swap"), ("validation", "magnitude")}
+        ("calibration", "auto"), ("validation", "auto"), ("validation", "magnitude")}
     assert made["headline"] == {"quantity": "loss", "part": "validation"}
     assert (made["histogram"], made["swaps"], made["thresholds"]) == ([], [], [])
     assert [any(word in note for note in made["notes"]) for word in ("--model", "--data", "test=")] == [True] * 3
@@ -150,7 +150,7 @@ def test_a_mask_without_small_weights_has_no_swaps(problem):
 def test_the_verdict_compares_the_same_networks(problem):
     made = made_of(problem.results[:4], problem.nets[0], problem.data, problem.test)
     dense, large, ours = (only(made["measures"], sparsity=0.8, part="test", method=m)[0]["accuracy"]
-                          for m in ("dense", "magnitude", "swap"))
+                          for m in ("dense", "magnitude", "auto"))
     assert f"{100 * (dense - ours):.1f} points of test accuracy" in verdict(made)
     assert f"{100 * (dense - large):.1f}" in verdict(made)
     assert verdict(made).startswith("At 80 % sparsity the optimizer's mask loses ")

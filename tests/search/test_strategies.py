@@ -121,7 +121,9 @@ def test_strategies_are_found_by_name():
     for name, kind in STRATEGIES.items():
         assert type(strategy_named(name)) is kind
         assert strategy_named(name).name == name
-    assert strategy_named("auto").name == "straight_through, then swap, then annealing"
+    auto = strategy_named("auto")
+    assert auto.name == "auto"
+    assert Chain(auto.stages).name == "straight_through, then swap, then annealing"
     own = Genetic(population=3)
     assert strategy_named(own) is own
 

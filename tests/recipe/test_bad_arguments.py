@@ -33,7 +33,7 @@ class Untouched:
     ({"evaluations": 0}, "prune: evaluations must be at least 1\n  evaluations  0"),
     ({"time_limit": 0}, "prune: time_limit must be more than 0 seconds\n  time_limit  0"),
     ({"time_limit": -1}, "prune: time_limit must be more than 0 seconds"),
-    ({"strategy": "tabu"}, "strategy: one of auto, .*, swap, or a Strategy of your own\n  strategy  'tabu'"),
+    ({"strategy": "tabu"}, "strategy: one of auto, .*, swap, .*or a Strategy of your own\n  strategy  'tabu'"),
     ({"backend": "abacus"}, "backend must be one of auto, .*, not 'abacus'"),
 ])
 def test_a_wrong_argument_is_an_error_before_the_data_are_read(network, arguments, text):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from torch import nn
 
@@ -33,12 +34,14 @@ class Prepared:
     calibration:  fitness on what the search sees
     validation:   fitness on what selects
     held_out:     which data that is, in words
+    knobs:        how the strategy was set up: told before its first search, which leaves its traces in it
     """
 
     calibration: Evaluator
     validation: Evaluator
     held_out: str
     strategy: Strategy
+    knobs: dict[str, Any]
     small: float
     pool: float
     limits: Limits
@@ -68,7 +71,7 @@ class Prepared:
         judge = Evaluator(model, held_out, objective, backend, layout=layout)
         if strategy == "auto" and evaluator.objective.whole is not None:
             searcher = strategy_named(AUTO_WITHOUT_GRADIENTS)
-        return Prepared(evaluator, judge, name, searcher, share, reach, limits, seed)
+        return Prepared(evaluator, judge, name, searcher, searcher.knobs(), share, reach, limits, seed)
 
     def problem(self, sparsity: float, start: str | PackedMasks = "magnitude") -> Problem:
         """What may be chosen at a sparsity, and where the search of it starts."""
@@ -79,7 +82,7 @@ class Prepared:
         """Search, judge, and say where the mask comes from."""
         kept = None
         if journal is not None:
-            kept = Journal.at(journal, identity(problem, self.strategy, self.limits, self.validation))
+            kept = Journal.at(journal, identity(problem, self.strategy.name, self.knobs, self.limits, self.validation))
         outcome = run(problem, self.strategy, self.validation, self.limits, journal=kept, progress=progress)
         return Result(
             mask=outcome.mask, core=problem.core, magnitude=problem.magnitude, fitness=outcome.validation,

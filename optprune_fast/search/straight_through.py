@@ -32,8 +32,7 @@ class StraightThrough(Strategy):
 
     def start(self, problem: Problem) -> None:
         self.problem = problem
-        if self.steps is None:
-            self.steps = min(800, max(200, problem.evaluator.samples // 64))
+        self.last = min(800, max(200, problem.evaluator.samples // 64)) if self.steps is None else self.steps
         self.random = torch.Generator().manual_seed(problem.seed)
         magnitude = problem.weights.abs()
         self.scores = magnitude / magnitude.std().clamp(min=1e-12)
@@ -45,24 +44,23 @@ class StraightThrough(Strategy):
         self.questions += 1
         if self.questions == 1:
             return self.problem.start
-        assert self.steps is not None
-        if self.problem.fixed or self.step >= self.steps:
+        if self.problem.fixed or self.step >= self.last:
             return None
-        for _ in range(min(self.leg, self.steps - self.step)):
-            self._descend(self.steps)
+        for _ in range(min(self.leg, self.last - self.step)):
+            self._descend()
         return self._mask()
 
     def tell(self, fitness: Tensor) -> None:
         """The scores follow the gradients alone; the run keeps the best mask."""
 
-    def _descend(self, steps: int) -> None:
+    def _descend(self) -> None:
         gradients = self.problem.evaluator.mean_gradients(self._mask(), self._samples())
         self.problem.work.gradients += self.batch / self.problem.evaluator.samples
         slope = torch.cat([g.flatten() for g in gradients.values()]).float() * self.problem.weights
         self.step += 1
         self.first.lerp_(slope, 0.1)
         self.second.mul_(0.999).addcmul_(slope, slope, value=0.001)
-        done = max(self.step / steps, self.progress)
+        done = max(self.step / self.last, self.progress)
         rate = self.rate * (1 + math.cos(math.pi * min(done, 1.0))) / 2
         mean, spread = self.first / (1 - 0.9**self.step), self.second / (1 - 0.999**self.step)
         self.scores -= rate * mean / (spread.sqrt() + 1e-10)

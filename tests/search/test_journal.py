@@ -1,5 +1,6 @@
 """A journal: a run that was stopped anywhere goes on from it and ends bit for bit like one that was not."""
 
+import contextlib
 import json
 import math
 import os
@@ -95,40 +96,58 @@ def test_seconds_of_earlier_runs_count(problem_of, validation, tmp_path):
     assert 50 <= later.seconds < 60
 
 
+# Imports once, then forks for each path that it reads, and answers with the child's number, what it found, and "ended".
 KILLED = """
-    import sys, torch, optprune_fast as opf
-    torch.manual_seed(0)
-    net = torch.nn.Sequential(torch.nn.Linear(20, 16), torch.nn.ReLU(), torch.nn.Linear(16, 4))
-    x = torch.randn(400, 20)
-    import optprune_fast.search.journal as journal
+    import os, sys, torch, optprune_fast as opf, optprune_fast.search.journal as journal
     journal.Journal.due = property(lambda self: True)
-    print("ready", flush=True)
-    result = opf.prune(net, (x, (x @ torch.randn(20, 4)).argmax(1)), 0.8, evaluations=1500, backend="torch",
-                       strategy="swap", journal=sys.argv[1] if len(sys.argv) > 1 else None)
-    words = result.mask.words.flatten().tolist()
-    print(words, result.fitness, result.evaluations, flush=True)
+
+    def search(path):
+        torch.manual_seed(0)
+        net = torch.nn.Sequential(torch.nn.Linear(20, 16), torch.nn.ReLU(), torch.nn.Linear(16, 4))
+        x = torch.randn(400, 20)
+        result = opf.prune(net, (x, (x @ torch.randn(20, 4)).argmax(1)), 0.8, evaluations=1500, backend="torch",
+                           strategy="swap", journal=path)
+        print(result.mask.words.flatten().tolist(), result.fitness, result.evaluations, flush=True)
+
+    for line in sys.stdin:
+        child = os.fork()
+        if not child:
+            search(line.strip() or None)
+            os._exit(0)
+        print(child, flush=True)
+        os.waitpid(child, 0)
+        print("ended", flush=True)
 """
 
 
 def test_twenty_kills_at_random_moments_change_no_bit(tmp_path):
-    code = textwrap.dedent(KILLED)
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    whole = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment)
-    command, moment = [sys.executable, "-c", code, str(tmp_path / "journal")], torch.Generator().manual_seed(0)
-    kills = 0
-    for _ in range(200):
-        process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment)
-        assert process.stdout.readline() == "ready\n"
-        if kills < 20:
-            time.sleep(float(torch.rand(1, generator=moment)) * 0.15)
-            if process.poll() is None:
-                process.send_signal(signal.SIGKILL)
-                kills += 1
-        output = process.communicate()[0]
-        if output:
-            break
+    moment, kills = torch.Generator().manual_seed(0), 0
+    with subprocess.Popen([sys.executable, "-c", textwrap.dedent(KILLED)], stdin=subprocess.PIPE,
+                          stdout=subprocess.PIPE, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"}) as server:
+        def started(path):
+            server.stdin.write(f"{path}\n")
+            server.stdin.flush()
+            return int(server.stdout.readline())
+
+        def answer():
+            lines = list(iter(server.stdout.readline, "ended\n"))
+            return lines[0] if lines else ""
+
+        started("")
+        whole, found = answer(), ""
+        for _ in range(200):
+            child = started(tmp_path / "journal")
+            if kills < 20:
+                time.sleep(0.02 + 0.15 * float(torch.rand(1, generator=moment)))
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(child, signal.SIGKILL)
+                    kills += 1
+            found = answer()
+            if found:
+                break
+        server.stdin.close()
     assert kills >= 10
-    assert output == whole.stdout.removeprefix("ready\n")
+    assert found == whole != ""
 
 
 # ---- refusals

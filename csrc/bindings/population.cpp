@@ -126,6 +126,9 @@ void bind_population(py::module_ &m) {
         .def("add_step", &Plan::add_step)
         .def("add_spread", &Plan::add_spread);
     m.def("moves", &run_moves);
+    m.def("moves_have_slopes", [](const Plan &plan, std::int64_t chained) {
+        return optprune::moves::has_slopes(plan.program(), chained);
+    });
     m.def("population", &run_plan);
     m.def("population_turn", &turn);
     m.def("population_lanes", [](const std::string &isa) { return lanes(isa_named(isa)); });

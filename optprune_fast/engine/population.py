@@ -115,6 +115,12 @@ class Population(Tiled):
             turned.samples, LOSSES[objective], layers if exact else layers - self.chained)
         return sums.cumsum(1)[:, -1]
 
+    @property
+    def sloped(self) -> bool:
+        """Whether moves go through the last two layers by slopes (csrc/kernels/moves/slopes.h)."""
+        answer: bool = native.module().moves_have_slopes(self._plan, len(self.program.layers) - self.chained)
+        return answer
+
     def outputs(self, words: Tensor, turned: Turned) -> Tensor:
         """float32 [P, B, …]: the network's outputs."""
         out = torch.empty(len(words), turned.samples, *self.program.output_shape)

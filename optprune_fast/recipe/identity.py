@@ -14,16 +14,16 @@ from optprune_fast.runtime.files import sha256_tensors
 from optprune_fast.search.encoding import encode
 from optprune_fast.search.problem import Problem
 from optprune_fast.search.run import Limits
+from optprune_fast.search.strategy import Strategy
 
 
-def identity(problem: Problem, strategy: str, knobs: dict[str, Any], limits: Limits,
-             validation: Evaluator) -> dict[str, Any]:
+def identity(problem: Problem, strategy: Strategy, limits: Limits, validation: Evaluator) -> dict[str, Any]:
     """{name: value} of everything that decides which masks a search asks for, tensors by their SHA-256."""
     tensors: dict[str, Tensor] = {}
-    described = json.dumps(encode(knobs, tensors))
+    described = json.dumps(encode(strategy.knobs(), tensors))
     evaluator = problem.evaluator
     return {
-        "strategy": strategy, "knobs": described, "knobs_tensors": sha256_tensors(tensors),
+        "strategy": strategy.name, "knobs": described, "knobs_tensors": sha256_tensors(tensors),
         "evaluations": limits.evaluations, "time_limit": limits.seconds, "seed": problem.seed,
         "budget": problem.budget, "layout": problem.layout.to_json(), "objective": evaluator.objective.name,
         "backend": evaluator.backend, "weights": sha256_tensors(evaluator.weights),

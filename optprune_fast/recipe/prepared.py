@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from torch import nn
 
@@ -34,14 +33,12 @@ class Prepared:
     calibration:  fitness on what the search sees
     validation:   fitness on what selects
     held_out:     which data that is, in words
-    knobs:        how the strategy was set up: told before its first search, which leaves its traces in it
     """
 
     calibration: Evaluator
     validation: Evaluator
     held_out: str
     strategy: Strategy
-    knobs: dict[str, Any]
     small: float
     pool: float
     limits: Limits
@@ -67,11 +64,12 @@ class Prepared:
             name = f"a seeded {HELD_OUT:.0%} of the data"
         else:
             calibration, held_out, name = batches, collect(validation), "validation data of the caller"
-        evaluator = Evaluator(model, calibration, objective, backend, layout=layout)
-        judge = Evaluator(model, held_out, objective, backend, layout=layout)
+        # Which candidates go to torch differs between instruction sets, and a seed must give one mask on all of them.
+        evaluator, judge = (Evaluator(model, part, objective, backend, layout=layout, hand_over=False)
+                            for part in (calibration, held_out))
         if strategy == "auto" and evaluator.objective.whole is not None:
             searcher = strategy_named(AUTO_WITHOUT_GRADIENTS)
-        return Prepared(evaluator, judge, name, searcher, searcher.knobs(), share, reach, limits, seed)
+        return Prepared(evaluator, judge, name, searcher, share, reach, limits, seed)
 
     def problem(self, sparsity: float, start: str | PackedMasks = "magnitude") -> Problem:
         """What may be chosen at a sparsity, and where the search of it starts."""
@@ -82,7 +80,7 @@ class Prepared:
         """Search, judge, and say where the mask comes from."""
         kept = None
         if journal is not None:
-            kept = Journal.at(journal, identity(problem, self.strategy.name, self.knobs, self.limits, self.validation))
+            kept = Journal.at(journal, identity(problem, self.strategy, self.limits, self.validation))
         outcome = run(problem, self.strategy, self.validation, self.limits, journal=kept, progress=progress)
         return Result(
             mask=outcome.mask, core=problem.core, magnitude=problem.magnitude, fitness=outcome.validation,

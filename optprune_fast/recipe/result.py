@@ -66,10 +66,11 @@ class Result:
 
     @property
     def calibration_fitness(self) -> float | None:
-        """Of the mask, on the data that the search saw; None if magnitude pruning was the best. How far `fitness` lies
-        above it is what the search has overfitted."""
-        found = [row["fitness"] for row in self.history if row["validation"] == self.fitness]
-        return found[0] if found and self.fitness < self.baseline else None
+        """Of the mask, on the data that the search saw; None where the history does not say.
+
+        How far `fitness` lies above it is what the search has overfitted.
+        """
+        return next((row["fitness"] for row in self.history if row["validation"] == self.fitness), None)
 
     @property
     def kept_small(self) -> int:

@@ -44,7 +44,7 @@ def document(runs: list[Run], judges: Judges) -> Document:
 def _run(run: Run) -> Row:
     result = run.result
     return {"run": run.number, "method": run.method, **{name: getattr(result, name) for name in _PLAIN},
-            "calibration": run.calibration}
+            "calibration": run.result.calibration_fitness}
 
 
 def _measures(runs: list[Run], judges: Judges, part: str) -> list[Row]:
@@ -65,8 +65,8 @@ def _measures(runs: list[Run], judges: Judges, part: str) -> list[Row]:
                              strict=True))
         elif part == "validation":
             found = {"magnitude": (result.baseline, None), "optimized": (result.fitness, None)}
-        elif part == "calibration" and run.calibration is not None:
-            found = {"optimized": (run.calibration, None)}
+        elif part == "calibration" and run.result.calibration_fitness is not None:
+            found = {"optimized": (run.result.calibration_fitness, None)}
         for method, (loss, accuracy) in found.items():
             searched = method == "optimized"
             key = (method, result.base_digest, result.sparsity, result.seed, result.held_out)

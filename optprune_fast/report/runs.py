@@ -22,11 +22,6 @@ class Run:
     def method(self) -> str:
         return label(self.result.strategy, self.result.small)
 
-    @property
-    def calibration(self) -> float | None:
-        """Fitness of the chosen mask on the calibration data; None where the history does not say."""
-        return next((row["fitness"] for row in self.result.history if row["validation"] == self.result.fitness), None)
-
 
 def in_order(results: Result | Iterable[Result]) -> list[Run]:
     """The runs of a report. They must be of one layout and one objective: other losses cannot be compared."""

@@ -62,9 +62,9 @@ class Chain(Strategy):
         inner = state["inner"]
         super().restore({name: value for name, value in state.items() if name != "inner"})
         strategy = self.stages[self.stage][0]
-        strategy.start(replace(self.problem, start=self.best))
+        strategy.start(replace(self.problem, start=self.origin))
         strategy.restore(inner)
 
     def _enter(self, stage: int) -> None:
-        self.stage, self.begin = stage, self.progress
-        self.stages[stage][0].start(replace(self.problem, start=self.best))
+        self.stage, self.begin, self.origin = stage, self.progress, self.best
+        self.stages[stage][0].start(replace(self.problem, start=self.origin))

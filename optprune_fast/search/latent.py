@@ -64,8 +64,7 @@ def magnitude_scores(problem: Problem, weights: Tensor) -> Tensor:
 
     The divisor is a power of two, so that no two weights are rounded to one score.
     """
-    sizes = torch.cat([w.flatten() for w in problem.evaluator.weights.values()]).abs()[weights]
-    sizes = sizes.to(torch.promote_types(sizes.dtype, torch.float32))
+    sizes = problem.weights.abs()[weights]
     spread = sizes.std(correction=0) if len(sizes) else sizes.sum()
     return sizes * torch.exp2(-spread.log2().round()) if bool(spread > 0) else sizes
 

@@ -99,8 +99,9 @@ class Problem:
 
     @cached_property
     def weights(self) -> Tensor:
-        """float [n]: the prunable weights, in layout order."""
-        return torch.cat([weight.flatten() for weight in self.evaluator.weights.values()]).float()
+        """float [n]: the prunable weights, in layout order, in float32 or wider."""
+        flat = torch.cat([weight.flatten() for weight in self.evaluator.weights.values()])
+        return flat.to(torch.promote_types(flat.dtype, torch.float32))
 
     @cached_property
     def is_open(self) -> Tensor:

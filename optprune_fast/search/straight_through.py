@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import math
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
 from optprune_fast.masks.packed import PackedMasks
+from optprune_fast.search.latent import masks_of, open_weights, start_scores
 from optprune_fast.search.problem import Problem
 from optprune_fast.search.strategy import Strategy
 
 
 class StraightThrough(Strategy):
-    """Each weight gets a score, at first its magnitude; the highest scores are kept, and Adam trains the scores.
+    """Each open weight gets a latent score, at first its magnitude; Adam trains the scores.
 
         scores ── top k ──▶ mask ── loss on `batch` samples ──▶ gradient of the effective weight × weight ──▶ scores
 
@@ -26,6 +28,7 @@ class StraightThrough(Strategy):
     """
 
     name = "straight_through"
+    derived: ClassVar[frozenset[str]] = frozenset({"problem", "places"})
 
     def __init__(self, steps: int | None = None, batch: int = 256, rate: float = 0.01, leg: int = 50) -> None:
         self.steps, self.batch, self.rate, self.leg = steps, batch, rate, leg
@@ -34,9 +37,9 @@ class StraightThrough(Strategy):
         self.problem = problem
         self.last = min(800, max(200, problem.evaluator.samples // 64)) if self.steps is None else self.steps
         self.random = torch.Generator().manual_seed(problem.seed)
-        magnitude = problem.weights.abs()
-        self.scores = magnitude / magnitude.std().clamp(min=1e-12)
-        self.first, self.second = torch.zeros_like(self.scores), torch.zeros_like(self.scores)
+        self.places = open_weights(problem)
+        self.scores = start_scores(problem, self.places)
+        self.mean, self.spread = torch.zeros_like(self.scores), torch.zeros_like(self.scores)
         self.step = self.questions = 0
         self.order = torch.empty(0, dtype=torch.int64)
 
@@ -48,27 +51,23 @@ class StraightThrough(Strategy):
             return None
         for _ in range(min(self.leg, self.last - self.step)):
             self._descend()
-        return self._mask()
+        return masks_of(self.problem, self.places, self.scores[None])
 
     def tell(self, fitness: Tensor) -> None:
         """The scores follow the gradients alone; the run keeps the best mask."""
 
     def _descend(self) -> None:
-        gradients = self.problem.evaluator.mean_gradients(self._mask(), self._samples())
-        self.problem.work.gradients += self.batch / self.problem.evaluator.samples
-        slope = torch.cat([g.flatten() for g in gradients.values()]).float() * self.problem.weights
+        problem, samples = self.problem, self._samples()
+        gradients = problem.evaluator.mean_gradients(masks_of(problem, self.places, self.scores[None]), samples)
+        problem.work.gradients += len(samples) / problem.evaluator.samples
+        slope = (torch.cat([g.flatten() for g in gradients.values()]) * problem.weights)[self.places]
         self.step += 1
-        self.first.lerp_(slope, 0.1)
-        self.second.mul_(0.999).addcmul_(slope, slope, value=0.001)
+        self.mean.lerp_(slope, 0.1)
+        self.spread.mul_(0.999).addcmul_(slope, slope, value=0.001)
         done = max(self.step / self.last, self.progress)
         rate = self.rate * (1 + math.cos(math.pi * min(done, 1.0))) / 2
-        mean, spread = self.first / (1 - 0.9**self.step), self.second / (1 - 0.999**self.step)
+        mean, spread = self.mean / (1 - 0.9**self.step), self.spread / (1 - 0.999**self.step)
         self.scores -= rate * mean / (spread.sqrt() + 1e-10)
-
-    def _mask(self) -> PackedMasks:
-        allowed = torch.where(self.problem.is_open, self.scores, -torch.inf)
-        chosen = allowed.topk(self.problem.choices).indices.sort().values
-        return PackedMasks.from_indices(self.problem.layout, chosen) | self.problem.core
 
     def _samples(self) -> Tensor:
         """int64 [batch]: the next of the data in random order, each once before any comes again."""

@@ -48,6 +48,7 @@ OTHERS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
     "softmax": (lambda: nn.Sequential(nn.Linear(9, 4), nn.ReLU(), nn.Linear(4, 3), nn.LogSoftmax(1)), (9,)),
 }
 NETS = CHAINS | OTHERS
+SLOPED = ("mlp", "lenet5")
 
 
 def evaluator(name: str, B: int = 69, objective: str = "cross_entropy", cut: int = 1000) -> Evaluator:
@@ -101,6 +102,12 @@ def test_moves_are_evaluations_of_the_neighbours(name: str, monkeypatch) -> None
         assert_agrees(ev, parent_of(ev), same_row(ev.layout))
     assert all(torch.equal(one, bits[0]) for one in bits)
     assert (ev._compiled.program(ev.batches.kinds[0].example).chained > 0) == (name in CHAINS)
+
+
+@pytest.mark.parametrize("name", NETS)
+def test_slopes_answer_the_ends_that_are_linear_relu_linear(name: str) -> None:
+    ev = evaluator(name)
+    assert ev._compiled.program(ev.batches.kinds[0].example, keep=True).sloped == (name in SLOPED)
 
 
 @pytest.mark.parametrize("name", ["mlp", "lenet5", "transformer"])

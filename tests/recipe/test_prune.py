@@ -83,6 +83,13 @@ def test_the_result_keeps_the_budget_and_is_never_worse_than_magnitude(network, 
     assert (result.mask == result.magnitude) or result.kept_small > 0
 
 
+@pytest.mark.parametrize("sparsity", [0.0, 0.9])
+def test_the_calibration_fitness_is_that_of_the_mask_on_what_the_search_saw(network, samples, sparsity):
+    held_out = (samples[0][:50], samples[1][:50])
+    result = prune(network, samples, sparsity, validation=held_out, evaluations=150)
+    assert result.calibration_fitness == float(Evaluator(network, samples)(result.mask)[0])
+
+
 def test_the_model_and_the_random_state_are_as_before(network, samples):
     model = copy.deepcopy(network).train()
     held = {name: tensor.clone() for name, tensor in model.state_dict().items()}

@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from optprune_fast.recipe.prepared import Prepared
 from optprune_fast.recipe.prune import prune
 from optprune_fast.runtime import native
 from optprune_fast.search import STRATEGIES
@@ -44,3 +45,9 @@ def test_another_seed_finds_another_mask(network, samples, strategy):
         assert first[0] != second[0]
     held_out = run_of(network, samples, strategy, 0), run_of(network, samples, strategy, 1)
     assert held_out[0][2] != held_out[1][2]
+
+
+def test_no_candidate_of_a_search_goes_to_torch_by_the_rule_that_differs_between_instruction_sets(network, samples):
+    ready = Prepared.of(network, samples, [0.5], "auto", None, None, None, 10, None, 0, "cross_entropy", "auto", None)
+    for part in (ready.calibration, ready.validation):
+        assert part._hand_over.why_not == "hand_over=False"

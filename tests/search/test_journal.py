@@ -53,7 +53,8 @@ def journal(path, left=10**9, **identity):
 @pytest.mark.parametrize("name", [*STRATEGIES, "chain"])
 def test_a_run_stopped_again_and_again_ends_like_one_that_was_not(small_one, problem_of, validation, tmp_path, name):
     def made():
-        chain = Chain([(small_one("straight_through"), 0.1), (small_one("annealing"), 1.0)])
+        chain = Chain([(small_one("straight_through"), 0.1), (small_one("differential_evolution"), 0.6),
+                       (small_one("annealing"), 1.0)])
         return problem_of(small=1, pool=1), chain if name == "chain" else small_one(name)
 
     whole = run(*made(), validation, Limits(LIMIT))

@@ -36,18 +36,6 @@ std::int64_t registers_of(const population::Tensor &tensor) {
     return n;
 }
 
-// Whether the chain ends in a linear layer, ReLU, a linear layer, and their slopes are few.
-bool has_slopes(const Request &request) {
-    const Program &program = request.parent.program;
-    const std::int64_t last = program.step_count - 1, layers = program.layer_count;
-    if (request.chained + 2 > layers || last < 3) return false;
-    const Step *end = program.steps + last;  // the loss
-    return end[-1].layer == layers - 1 && end[-1].activation == population::Activation::none &&
-           end[-2].activation == population::Activation::relu && end[-3].layer == layers - 2 &&
-           end[-3].activation == population::Activation::none &&
-           program.layers[layers - 2].columns * program.layers[layers - 1].rows <= most_slopes;
-}
-
 // Of the last layer, as the parent keeps them: the weights on one input side by side.
 std::vector<float> turned_weights(const Layer &layer, const std::uint64_t *mask) {
     std::vector<float> out(static_cast<std::size_t>(layer.columns * layer.rows), 0.0f);
@@ -71,7 +59,7 @@ struct Workplace {
     std::vector<std::int32_t> bends;
     Work work{};
 
-    void prepare(const Program &network, const std::vector<std::int64_t> &first, std::int64_t lanes, bool has_slopes) {
+    void prepare(const Program &network, const std::vector<std::int64_t> &first, std::int64_t lanes, bool sloping) {
         if (work.changed != nullptr) return;
         program.prepare(network, lanes, true);
         std::int64_t floats = 0, entries = 0, rows = 1;
@@ -88,7 +76,7 @@ struct Workplace {
         undo = make_buffer<std::int64_t>(2 * entries);
         work = {program.scratch, changed.get(), first.data(), live.get(), saved.get(), undo.get(),
                 logits.get(), nullptr, nullptr, nullptr};
-        if (!has_slopes) return;
+        if (!sloping) return;
         const Layer &bent = network.layers[network.layer_count - 2], &end = network.layers[network.layer_count - 1];
         slopes = make_buffer<float>(bent.columns * end.rows * network.width * lanes);
         sloped.assign(static_cast<std::size_t>(bent.columns), 0);
@@ -98,6 +86,16 @@ struct Workplace {
 };
 
 }  // namespace
+
+bool has_slopes(const Program &program, std::int64_t chained) {
+    const std::int64_t last = program.step_count - 1, layers = program.layer_count;
+    if (chained + 2 > layers || last < 3) return false;
+    const Step *end = program.steps + last;  // the loss
+    return end[-1].layer == layers - 1 && end[-1].activation == population::Activation::none &&
+           end[-2].activation == population::Activation::relu && end[-3].layer == layers - 2 &&
+           end[-3].activation == population::Activation::none &&
+           program.layers[layers - 2].columns * program.layers[layers - 1].rows <= most_slopes;
+}
 
 void run(Isa isa, std::int64_t threads, const Request &request) {
     const population::Call &parent = request.parent;
@@ -119,7 +117,7 @@ void run(Isa isa, std::int64_t threads, const Request &request) {
         }
         first.push_back(first.back() + std::max<std::int64_t>(1, divide_up(spread.units, word_bits)));
     }
-    const bool sloped = has_slopes(request);
+    const bool sloped = has_slopes(program, request.chained);
     List list(request, spreads.data(), kernel.lanes, sloped);
     for (std::int64_t m = 0; m < request.M; ++m) list.add(request.indices + m * request.F);
     const std::vector<float> last_weights =

@@ -108,6 +108,9 @@ struct Request {
 
 void run(Isa isa, std::int64_t threads, const Request &request);
 
+// Whether the chain ends in a linear layer, ReLU, a linear layer, and their slopes are few.
+bool has_slopes(const population::Program &program, std::int64_t chained);
+
 extern const Kernel scalar, avx2, avx512;
 extern const Table<Kernel> variants;
 

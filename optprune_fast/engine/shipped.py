@@ -1,6 +1,7 @@
 """Coefficients that decide which candidates go to torch, by instruction set; their keys are those of `cost`.
 
-Measured by `python -m benchmarks.masked_forward.break_even`, on AMD EPYC (Zen 3), for scalar with torch held to SSE.
+Measured by `python -m benchmarks.masked_forward.break_even`, on AMD EPYC (Zen 3), for scalar with torch held to SSE, on
+2026-11-24 at commit 574773d, on a busy machine and before the dense rows of linear layers went by panels.
 They are written down, rather than measured where they are used, so that candidates go the same way in every run.
 """
 

@@ -3,8 +3,9 @@
     predicted on our kernels > 1.1 × predicted in torch ──▶ torch, one candidate a thread: weight * mask, its product
                                                     else ──▶ our kernels
 
-Both predictions come from what a candidate keeps and from the coefficients of `shipped`, so that a candidate goes the same
-way in every run and beside whomever it is evaluated: torch adds in another order, and bits would show another choice.
+Both predictions come from what a candidate keeps and from the coefficients of `shipped`, so that a candidate goes the
+same way in every run and beside whomever it is evaluated: torch adds in another order, and bits would show another
+choice.
 """
 
 from __future__ import annotations

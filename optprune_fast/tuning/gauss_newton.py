@@ -19,6 +19,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 from torch.func import functional_call, grad, jvp, vjp
+from tqdm import tqdm  # type: ignore[import-untyped]
 
 from optprune_fast.engine.batches import Batch
 from optprune_fast.runtime.errors import TuningWarning
@@ -65,7 +66,7 @@ class Kept:
 
 @torch.no_grad()  # what torch.func differentiates it differentiates in there, too
 def refit_gauss_newton(support: Support, loss: Loss, batches: list[Batch], selection: list[Batch], names: list[str],
-                       refreshes: int, damping: float, steps: int) -> None:
+                       refreshes: int, damping: float, steps: int, progress: bool | None = None) -> None:
     """Change the parameters `names` of `support`, in place; the state that `selection` found best stays.
 
     refreshes:  outer steps at most; each takes the gradient anew
@@ -78,7 +79,7 @@ def refit_gauss_newton(support: Support, loss: Loss, batches: list[Batch], selec
     value, best = loss.judge(support.model, chunks), loss.judge(support.model, selection)
     at, best_at = kept.read(), kept.read()
     try:
-        for _ in range(refreshes):
+        for _ in tqdm(range(refreshes), "refit", leave=False, disable=None if progress is None else not progress):
             kept.write(at)
             gradient, square = _gradient(kept, loss, chunks, samples)
             if not bool(gradient.isfinite().all()):

@@ -20,8 +20,9 @@ METHODS = ("layers", "gauss_newton")
 
 
 def refit(model: nn.Module, mask: PackedMasks, data: Data, *, method: str = "layers", samples: int = 16_000,
-          refreshes: int = 15, steps: int = 50, damping: float | None = None, include_biases: bool = False,
-          seed: int = 0, validation: Data | None = None, objective: str | UserObjective = "cross_entropy") -> nn.Module:
+          refreshes: int = 15, steps: int = 20, damping: float | None = None, include_biases: bool = False,
+          seed: int = 0, validation: Data | None = None, objective: str | UserObjective = "cross_entropy",
+          progress: bool | None = None) -> nn.Module:
     """A copy of a model with its kept weights refitted and its pruned weights zero.
 
     model:           any `nn.Module`; it is never changed
@@ -38,6 +39,7 @@ def refit(model: nn.Module, mask: PackedMasks, data: Data, *, method: str = "lay
     include_biases:  change biases, too, and with "gauss_newton" every other parameter of one dimension
     validation:      "gauss_newton": data to select the best step by; None holds out a seeded 10 % of `data`
     objective:       "gauss_newton": as `finetune` takes it
+    progress:        "gauss_newton": True, False, or None: a bar on a terminal and silence elsewhere
     returns:         the copy, in eval mode
 
     Raises `ValueError` for wrong arguments, and with "layers" for a mask of weights that are tied or of other modules.
@@ -73,7 +75,8 @@ def refit(model: nn.Module, mask: PackedMasks, data: Data, *, method: str = "lay
     names = list(support.weights)
     if include_biases:
         names += [name for name, p in support.model.named_parameters() if p.dim() == 1 and name not in names]
-    refit_gauss_newton(support, loss, batches, selection, names, refreshes, 0.1 if damping is None else damping, steps)
+    refit_gauss_newton(support, loss, batches, selection, names, refreshes, 0.1 if damping is None else damping, steps,
+                       progress)
     return support.model
 
 

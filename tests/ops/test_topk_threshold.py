@@ -20,11 +20,12 @@ BACKENDS = operation.backends
 EDGES = [0, 1, 63, 64, 65, 127, 511, 513]
 
 
-def assert_as_sorted(tensors: list[Tensor], k: int, pool: int, backend: str) -> TopK:
+def assert_as_sorted(tensors: list[Tensor], k: int, pool: int, backend: str, nan: str = "raise",
+                     hint: float | None = None) -> TopK:
     """Every output must be the reference's, bit for bit."""
-    threshold, words, pool_words = topk_threshold_reference(tensors, k, pool)
-    got = topk_threshold(tensors, k, pool, backend=backend)
-    assert got.threshold == threshold
+    threshold, words, pool_words = topk_threshold_reference(tensors, k, pool, nan)
+    got = topk_threshold(tensors, k, pool, backend=backend, nan=nan, hint=hint)
+    assert got.threshold == threshold or (math.isnan(got.threshold) and math.isnan(threshold))
     assert got.count == k
     torch.testing.assert_close(got.words, words, rtol=0, atol=0)
     if pool:
@@ -235,7 +236,6 @@ OUT = torch.empty(2, 1, dtype=torch.int64)
     ((W, 1, -1), ValueError, "pool must not be negative"),
     ((W, 7), ValueError, r"k must be at most the 6 weights of the tensors\n  k  7"),
     ((W, 4, 3), ValueError, r"k \+ pool must be at most the 6 weights[\s\S]*a pool of 2 takes all that follow"),
-    (([W, torch.tensor([1.0, math.nan])], 1), ValueError, r"tensors\[1\] holds NaN, which has no rank"),
     ((W, 1, 0, [OUT]), TypeError, r"out must be a pair \(words, pool_words\)"),
     ((W, 1, 0, ([OUT], [OUT])), ValueError, "pool_words if, and only if, there is a pool"),
     ((W, 1, 1, ([OUT], None)), ValueError, "pool_words if, and only if, there is a pool"),
@@ -249,6 +249,13 @@ def test_wrong_use_is_told_what_is_wrong(arguments: tuple[object, ...], error: t
         topk_threshold(*arguments)  # type: ignore[arg-type]
 
 
+def test_options_that_are_not_known_are_told_what_is_wrong() -> None:
+    with pytest.raises(ValueError, match="topk_threshold: nan must be one of raise, keep, drop\n  nan  'zero'"):
+        topk_threshold(W, 1, nan="zero")
+    with pytest.raises(TypeError, match="topk_threshold: hint must be a number\n  hint  True\nan earlier result"):
+        topk_threshold(W, 1, hint=True)
+
+
 def test_tensors_on_two_devices_are_refused() -> None:
     if not torch.cuda.is_available():
         pytest.skip("a second device: no CUDA device on this machine")
@@ -258,9 +265,42 @@ def test_tensors_on_two_devices_are_refused() -> None:
 
 def test_a_refused_call_leaves_out_alone() -> None:
     out = torch.full((2, 1), -1)
-    with pytest.raises(ValueError, match="NaN"):
-        topk_threshold(W * math.nan, 1, 0, ([out], None))
+    for k, options in ((7, {}), (1, {"nan": "zero"}), (1, {"hint": "0.5"})):
+        with pytest.raises((TypeError, ValueError)):
+            topk_threshold(W, k, 0, ([out], None), **options)  # type: ignore[arg-type]
     assert out.eq(-1).all()
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+def test_nan_is_refused_wherever_it_stands_and_the_tensor_is_named(dtype: torch.dtype, backend: str) -> None:
+    for place in (0, 63, 64, 129):
+        tensors = [torch.ones(3, dtype=dtype), torch.ones(2, 65, dtype=dtype), torch.ones(3, dtype=dtype)]
+        tensors[1].view(-1)[place] = -math.nan
+        for k in (0, 1, 136):
+            with pytest.raises(ValueError, match=r"tensors\[1\] holds NaN, which has no rank\nnan=\"keep\" ranks it"):
+                topk_threshold(tensors, k, backend=backend)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("nan", ["keep", "drop"])
+def test_nan_ranks_first_or_last_by_position(nan: str, backend: str) -> None:
+    quiet = torch.tensor([0x7FC00000, 0x7F800001, -1, 0x7FFFFFFF], dtype=torch.int32).view(torch.float32)
+    for dtypes in ((torch.float32, torch.float16, torch.bfloat16), (torch.float16,), (torch.bfloat16,), DTYPES):
+        tensors = [adversarial("infinite", 65, dtype) for dtype in dtypes]
+        for t in tensors:
+            t[[0, 7, 63, 64]] = quiet.to(t.dtype)
+        n = 65 * len(tensors)
+        for k, pool in [*some_ranks(n), (2, 1), (4 * len(tensors), 3), (n - 3, 2)]:
+            assert_as_sorted(tensors, k, pool, backend, nan)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("hint", [0.0, 1e-45, 0.5, 0.9, 1.0, 1e30, math.inf, math.nan, -0.5])
+def test_no_hint_changes_a_bit(hint: float, backend: str) -> None:
+    tensors = [adversarial(name, 513, torch.float32) for name in ("normal", "half pruned")]
+    for k, pool in ((0, 0), (100, 0), (513, 100), (600, 426)):
+        assert_as_sorted(tensors, k, pool, backend, hint=hint)
 
 
 def test_a_backend_that_is_not_there_is_refused() -> None:

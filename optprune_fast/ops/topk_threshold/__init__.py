@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
-from numbers import Integral
+from numbers import Integral, Real
 from typing import NamedTuple
 
 import torch
@@ -14,16 +15,19 @@ from optprune_fast.ops.words import word_count
 from optprune_fast.runtime.dispatch import Operation
 from optprune_fast.runtime.errors import message
 
+# run(rows, k, pool, words, pool_words, hint, nan) -> (threshold, first): fills the words; `first` is the first tensor
+# that holds NaN where `nan` is "raise", else -1. `hint` is a magnitude or None.
 operation = Operation("topk_threshold", __name__, ("torch",))
 
 _WHERE = "topk_threshold"
 _DTYPES = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
+NAN = ("raise", "keep", "drop")
 
 
 class TopK(NamedTuple):
     """What `topk_threshold` found.
 
-    threshold:   the smallest magnitude kept; `inf` where nothing is kept
+    threshold:   the smallest magnitude kept; `inf` where nothing is kept, NaN where the last one kept is NaN
     words:       one int64 [O, ⌈I/64⌉] per tensor, the weights kept
     pool_words:  the same for the weights that follow, or None without a pool
     count:       weights kept, `k`
@@ -39,26 +43,33 @@ Out = tuple[Sequence[Tensor], Sequence[Tensor] | None]
 
 
 def topk_threshold(tensors: Tensor | Iterable[Tensor], k: int, pool: int = 0, out: Out | None = None, *,
-                   backend: str = "auto") -> TopK:
+                   hint: float | None = None, nan: str = "raise", backend: str = "auto") -> TopK:
     """Keep exactly the `k` largest weights by magnitude, over all tensors together.
 
     tensors:  one tensor or several, each [O, ...] of float32, float16, bfloat16 or float64 (a one-dimensional one is
-              one row), all on one device; dtypes may differ and are compared exactly
+              one row), all on one device; dtypes may differ and are compared exactly. One that is not contiguous is
+              copied
     k:        weights to keep
     pool:     how many of the weights that follow rank `k` to mark in `pool_words`
     out:      `(words, pool_words)`: contiguous tensors of the shapes of the result, to be overwritten and returned;
-              `pool_words` is None without a pool
+              `pool_words` is None without a pool. A call that finds NaN has overwritten them, too
+    hint:     where the threshold is expected, say that of an earlier call with nearly the same weights. Near it the
+              search may be shorter; a wrong one costs time, and no hint changes a bit. NaN says nothing
+    nan:      "raise" refuses NaN; "keep" ranks it above infinity, "drop" below zero, ties by position as all others
     returns:  `TopK(threshold, words, pool_words, count)`, rows packed with a zero tail (docs/FORMATS.md)
 
     Equal magnitudes rank by (tensor, position in the tensor), lowest first; positions are logical, whatever the
-    strides. `-0` equals `+0`, denormals count as what they are, infinities rank on top.
+    strides. `-0` equals `+0`, denormals count as what they are, infinities rank on top. With `nan="drop"` NaN is kept
+    only where `k` is more than all other weights.
 
     Raises `TypeError` for wrong types, `ValueError` for NaN, a `k` or `k + pool` that the tensors do not have, tensors
-    without values or on several devices, and an `out` that does not fit.
+    without values or on several devices, an `out` that does not fit, and a policy that is not known.
 
     >>> t = topk_threshold(torch.tensor([[0.5, -3.0, 1.0], [2.0, 1.0, 0.0]]), 3)
     >>> t.threshold, t.words[0].tolist()
     (1.0, [[6], [1]])
+    >>> topk_threshold(torch.tensor([0.5, torch.nan, 1.0]), 1, nan="keep").words[0].tolist()
+    [[2]]
     """
     given = [tensors] if isinstance(tensors, Tensor) else list(tensors)
     check_tensors(given)
@@ -67,12 +78,16 @@ def topk_threshold(tensors: Tensor | Iterable[Tensor], k: int, pool: int = 0, ou
     require(k <= n, _WHERE, f"k must be at most the {n} weights of the tensors", k=k)
     require(k + pool <= n, _WHERE, f"k + pool must be at most the {n} weights of the tensors",
             f"a pool of {n - k} takes all that follow", k=k, pool=pool)
+    if hint is not None and (isinstance(hint, bool) or not isinstance(hint, Real)):
+        raise TypeError(message(_WHERE, "hint must be a number", "an earlier result t gives hint=t.threshold",
+                                hint=hint))
+    require(nan in NAN, _WHERE, f"nan must be one of {', '.join(NAN)}", nan=nan)
     rows = [as_rows(t.detach()) for t in given]
     words, pool_words = _empty(rows, pool) if out is None else _checked(out, rows, pool)
-    nan = torch.stack([t.isnan().any() for t in given]).tolist()
-    require(True not in nan, _WHERE, f"tensors[{nan.index(True) if any(nan) else 0}] holds NaN, which has no rank",
-            "torch.nan_to_num(w) gives it one; better, find out where it comes from")
-    threshold: float = operation(rows, k, pool, words, pool_words, backend=backend)
+    start = None if hint is None or math.isnan(hint) else abs(float(hint))
+    threshold, first = operation(rows, k, pool, words, pool_words, start, nan, backend=backend)
+    require(first < 0, _WHERE, f"tensors[{first}] holds NaN, which has no rank",
+            'nan="keep" ranks it above infinity, nan="drop" below zero; better, find out where it comes from')
     return TopK(threshold, words, pool_words, k)
 
 

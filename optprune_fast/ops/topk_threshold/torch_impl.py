@@ -29,14 +29,26 @@ def missing() -> str | None:
     return None
 
 
-def declines(rows: list[Tensor], k: int, pool: int, words: list[Tensor], pool_words: list[Tensor] | None) -> str | None:
+def declines(*arguments: object) -> str | None:
     return None
 
 
-def run(rows: list[Tensor], k: int, pool: int, words: list[Tensor], pool_words: list[Tensor] | None) -> float:
-    """Fill `words` and `pool_words`; return the threshold."""
+def run(rows: list[Tensor], k: int, pool: int, words: list[Tensor], pool_words: list[Tensor] | None,
+        hint: float | None, nan: str) -> tuple[float, int]:
+    """Fill `words` and `pool_words`; return the threshold, and the first tensor with NaN if that is refused.
+
+    The hint is of no use here: each round halves the bits of a key, wherever the threshold lies.
+    """
     wide = any(r.dtype == torch.float64 for r in rows)
-    keys = torch.cat([(_key64(r) if wide else _key32(r)).flatten() for r in rows])
+    infinity = _INFINITY_64 if wide else _INFINITY_32
+    parts = [(_key64(r) if wide else _key32(r)).flatten() for r in rows]
+    if nan == "raise":
+        found_nan = torch.stack([(part > infinity).any() for part in parts]).tolist()
+        if True in found_nan:
+            return math.nan, found_nan.index(True)
+    keys = torch.cat(parts)
+    # Every NaN is one key: the one above infinity, or 0, below zero, which then is 1.
+    keys = torch.where(keys > infinity, 0, keys + 1) if nan == "drop" else keys.clamp_(max=infinity + 1)
     ranks = [rank for rank in (k, k + pool) if rank > 0]
     found = dict(zip(ranks, _select(keys, ranks, 48 if wide else 16) if ranks else [], strict=True))
     kept = _top(keys, *found[k]) if k else torch.zeros_like(keys, dtype=torch.bool)
@@ -44,7 +56,10 @@ def run(rows: list[Tensor], k: int, pool: int, words: list[Tensor], pool_words: 
     if pool_words is not None:
         # Ranks are a total order, so the top k + pool contain the top k and nothing moves.
         _write(_top(keys, *found[k + pool]) & ~kept, rows, pool_words)
-    return (_value64(found[k][0]) if wide else _value32(found[k][0])) if k else math.inf
+    if not k:
+        return math.inf, -1
+    key = found[k][0] - (nan == "drop")
+    return math.nan if not 0 <= key <= infinity else _value64(key) if wide else _value32(key), -1
 
 
 def _select(keys: Tensor, ranks: list[int], shift: int) -> list[tuple[int, int]]:
@@ -99,7 +114,7 @@ def _key64(weight: Tensor) -> Tensor:
     normal = (key << 29) + ((1023 - 127) << 52)
     denormal = (key.to(torch.float64) * 2.0**-149).view(torch.int64)  # as a float64 it is normal: nothing flushes it
     wide = torch.where(key < 1 << 23, denormal, normal)
-    return torch.where(key == _INFINITY_32, _INFINITY_64, wide)
+    return torch.where(key >= _INFINITY_32, _INFINITY_64 + (key > _INFINITY_32), wide)
 
 
 def _value32(key: int) -> float:

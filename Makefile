@@ -2,11 +2,13 @@
 #
 #   make demo         prune a small digits network three ways and compare: runs/demo
 #   make test         native build, ruff, mypy, all tests, doctests
-#   make bench        Markdown tables, some minutes: the evaluator and moves against torch, quickly; the strategies
+#   make bench        Markdown tables, some minutes: the evaluator and moves against torch, bytes on disk, quickly;
+#                     the strategies
 #   make study        the claim over networks and data, hours, and goes on where it was stopped; minutes with
 #                     STUDY="--quick". STUDY="--data FOLDER --cifar FOLDER" says where MNIST and CIFAR-10 lie
 #   make installs     build and install the package in every supported way, with and without compilers
 #   make sanitizers   the kernel tests on kernels built with address and undefined-behaviour sanitizers
+#   make fuzz         damaged files for the readers of sparse weights, a minute each; SECONDS=600 for ten
 #   make gpu-check    for a machine with a GPU and no network: uses its own Python, not .venv
 #   make doctor       what runs on this machine
 #   make lint         ruff and mypy alone
@@ -23,7 +25,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constr
 NATIVE := CMakeLists.txt $(shell find cmake csrc -type f)
 PYTHON_FILES := optprune_fast tests examples scripts benchmarks
 
-.PHONY: demo test tests doctests lint bench study installs installs-cheap sanitizers gpu-check doctor clean install
+.PHONY: demo test tests doctests lint bench study installs installs-cheap sanitizers fuzz gpu-check doctor clean install
 .DEFAULT_GOAL := test
 
 install: $(VENV)/installed
@@ -43,7 +45,7 @@ $(VENV)/installed: $(VENV)/build-tools pyproject.toml $(NATIVE)
 	@touch $@
 
 # Numba compiles a cached function anew when its own file has changed, and does not see the files that it calls into.
-$(VENV)/numba-cache: $(wildcard optprune_fast/engine/numba_*.py) | $(VENV)/installed
+$(VENV)/numba-cache: $(wildcard optprune_fast/*/numba_*.py) | $(VENV)/installed
 	find optprune_fast -name '*.nb[ic]' -delete
 	@touch $@
 
@@ -66,6 +68,7 @@ doctests: install $(VENV)/numba-cache
 bench: install
 	$(BIN)/python -m benchmarks.masked_forward.run --quick
 	$(BIN)/python -m benchmarks.moves.run --quick
+	$(BIN)/python -m benchmarks.deploy.disk --quick
 	$(BIN)/python benchmarks/search/defaults.py
 
 study: install
@@ -79,6 +82,9 @@ installs-cheap: install
 
 sanitizers: install
 	$(BIN)/python scripts/check_sanitizers.py
+
+fuzz: install
+	$(BIN)/python scripts/fuzz_formats.py --seconds $(or $(SECONDS),60)
 
 gpu-check:
 	$(PYTHON) -m pip install --no-build-isolation --no-deps .

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import plots, results
+from benchmarks.deploy import disk
 from benchmarks.moves import run as moves
 from benchmarks.study import table as study
 from optprune_fast.bench import markdown
@@ -107,8 +108,15 @@ def swaps(documents: Sequence[Document]) -> str:
     return f"{table}\n\n{from_where(document, 'benchmarks.moves.run')}"
 
 
+def bytes_on_disk(documents: Sequence[Document]) -> str:
+    document = documents[-1]
+    table = markdown(disk.HEADER, [disk.cells(row) for row in document["rows"]])
+    return f"{table}\n\n{from_where(document, 'benchmarks.deploy.disk')}"
+
+
 Section = Callable[[Sequence[Document]], str]
-SECTIONS: dict[str, Section] = {"masked_forward": masked_forward, "cost": cost, "moves": swaps, "study": study.section}
+SECTIONS: dict[str, Section] = {"masked_forward": masked_forward, "cost": cost, "moves": swaps, "disk": bytes_on_disk,
+                                "study": study.section}
 
 
 def filled(page: str, name: str, content: str) -> str:

@@ -7,10 +7,9 @@ import pytest
 
 import optprune_fast as opf
 
-NOW = ("Evaluator", "MaskLayout", "PackedMasks", "Result", "Sweep", "doctor", "finetune", "from_torch_prune", "gradual",
-       "layer_budgets", "magnitude", "prune", "random_masks", "refit", "report", "sweep",
-       "topk_threshold")
-COMING = {"export": "sparse formats", "load": "sparse formats", "convert": "sparse modules"}
+NOW = ("Evaluator", "MaskLayout", "PackedMasks", "Result", "Sweep", "doctor", "export", "finetune", "from_torch_prune",
+       "gradual", "layer_budgets", "magnitude", "prune", "random_masks", "refit", "report", "sweep", "topk_threshold")
+COMING = {"load": "sparse modules", "convert": "sparse modules"}
 MEMBERS = {
     "MaskLayout": ("of", "n", "budget"),
     "PackedMasks": ("from_dense", "to_dense", "words", "count", "to", "cat", "__getitem__", "__len__"),
@@ -24,6 +23,7 @@ ARGUMENTS = {
     "layer_budgets": ("model", "sparsity", "scheme"),
     "magnitude": ("model", "sparsity", "scope", "pool"),
     "topk_threshold": ("tensors", "k", "pool", "out"),
+    "export": ("model", "mask", "path", "format", "target"),
     "Evaluator": ("model", "data", "objective", "backend"),
 }
 

@@ -9,7 +9,7 @@ NEEDED = ("typer", "rich")
 
 
 def main() -> None:
-    """Run the command that `sys.argv` names. Exit code 1: an error of the user; 2: not built yet, or wrong usage."""
+    """Run the command that `sys.argv` names. Exit code 1: an error of the user; 2: wrong usage."""
     absent = [package for package in NEEDED if not _there(package)]
     if absent:
         sys.exit(f'optprune-fast: {" and ".join(absent)} not installed; pip install "optprune-fast[cli]"')

@@ -7,17 +7,25 @@ from typing import Annotated, Any
 
 import typer
 
+from optprune_fast.cli.export import show
 from optprune_fast.cli.show import Json, number, percent, print_json, print_table, teaching
+from optprune_fast.formats.file import KIND
+from optprune_fast.formats.report import inspect_file
 from optprune_fast.masks.packed import PackedMasks
 from optprune_fast.recipe.result import Result
+from optprune_fast.runtime.tensor_file import kind_of
 
 
 @teaching
 def inspect(
-    result: Annotated[Path, typer.Argument(help="Folder that `prune` wrote, or its mask.safetensors.")],
+    result: Annotated[Path, typer.Argument(help="Folder that `prune` wrote, its mask.safetensors, or a file that "
+                                                "`export` wrote.")],
     json: Json = False,
 ) -> None:
-    """What a saved result keeps, layer by layer, and where it comes from."""
+    """What a saved result keeps, layer by layer, and where it comes from; or what a file of weights takes."""
+    if result.is_file() and kind_of(result) == KIND:
+        show(inspect_file(result), json)
+        return
     found = Result.load(result)
     kept, small = _by_layer(found.mask), _by_layer(found.mask & ~found.magnitude)
     layers: list[dict[str, Any]] = [

@@ -22,14 +22,11 @@ USER_ERRORS = (ValueError, TypeError, FileNotFoundError, NotADirectoryError, Per
 
 
 def teaching(command: Command) -> Command:
-    """The command, with the user's errors as plain text on stderr and exit code 1; 2 for what is not built yet."""
+    """The command, with the user's errors as plain text on stderr and exit code 1."""
     @functools.wraps(command)
     def wrapped(*arguments: Any, **options: Any) -> None:
         try:
             command(*arguments, **options)
-        except NotImplementedError as error:
-            typer.echo(str(error), err=True)
-            raise typer.Exit(2) from error
         except USER_ERRORS as error:
             typer.echo(str(error), err=True)
             raise typer.Exit(1) from error

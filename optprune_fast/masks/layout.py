@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from optprune_fast.masks.selection import Rules, prunable_names, tied_names
-from optprune_fast.ops.words import WORD_BITS, tail_mask, word_count
+from optprune_fast.ops.words import WORD_BITS, matrix, tail_mask, word_count
 from optprune_fast.runtime.errors import message
 
 
@@ -38,11 +38,11 @@ class Layer:
 
     @property
     def rows(self) -> int:
-        return self.shape[0] if len(self.shape) > 1 else 1
+        return matrix(self.shape)[0]
 
     @property
     def columns(self) -> int:
-        return torch.Size(self.shape[1:] if len(self.shape) > 1 else self.shape).numel()
+        return matrix(self.shape)[1]
 
     @property
     def row_words(self) -> int:

@@ -8,10 +8,22 @@ Words are `torch.int64` *bit patterns*: torch has few operators for unsigned 64-
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
 WORD_BITS = 64
+
+
+def matrix(shape: Sequence[int]) -> tuple[int, int]:
+    """Rows and columns of a weight: O and the product of the rest; one row where there is no other dimension.
+
+    >>> matrix((8, 3, 5, 5)), matrix((7,)), matrix(())
+    ((8, 75), (1, 7), (1, 1))
+    """
+    return (shape[0], math.prod(shape[1:])) if len(shape) > 1 else (1, math.prod(shape))
 
 
 def word_count(columns: int) -> int:

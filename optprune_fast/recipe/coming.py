@@ -7,14 +7,9 @@ from typing import Any, NoReturn
 from optprune_fast.runtime.errors import coming
 
 
-def export(*arguments: Any, **options: Any) -> NoReturn:
-    """Write a model's sparse weights to a file. Raises `NotImplementedError` today."""
-    raise coming("export", "sparse formats come next; result.apply_to(model) and a plain save work today")
-
-
 def load(*arguments: Any, **options: Any) -> NoReturn:
     """Load sparse weights into modules that run them. Raises `NotImplementedError` today."""
-    raise coming("load", "sparse formats come next; opf.Result.load reads masks today")
+    raise coming("load", "sparse modules come next; opf.export and formats.file.read work today")
 
 
 def convert(*arguments: Any, **options: Any) -> NoReturn:

@@ -129,6 +129,10 @@ class Result:
         self._require_base(weights, allow_changed_weights, "Result.as_torch_prune")
         return to_torch_prune(model, self.mask.to(next(iter(weights.values())).device))
 
+    def require_weights(self, model: nn.Module, allow_changed: bool, where: str) -> None:
+        """Raise `ValueError` unless the model has the weights that the mask was found for, or may have others."""
+        self._require_base(self.layout.weights_of(model), allow_changed, where)
+
     def _require_base(self, weights: dict[str, Tensor], allow_changed: bool, where: str) -> None:
         found = weights_digest(weights)
         if found != self.base_digest and not allow_changed:

@@ -99,7 +99,7 @@ def sha256_tensors(tensors: Mapping[str, Tensor]) -> str:
     """
     digest = hashlib.sha256(json.dumps(_listing(tensors)).encode())
     for name in _order(tensors):
-        digest.update(_content(tensors[name]))
+        digest.update(content_of(tensors[name]))
     return digest.hexdigest()
 
 
@@ -108,23 +108,25 @@ def sha256_tensors(tensors: Mapping[str, Tensor]) -> str:
 #     length (8)   {"__metadata__":{"format":"optprune_fast.<kind>","sha256":"<64 digits>","version":"1",…},…}   tensors
 #     [ hashed    ][ hashed                                           zeros are hashed here                 ][ hashed  ]
 
-_START = b'{"__metadata__":{"format":"optprune_fast.'
-_DIGEST = b'"sha256":"'
-_ZEROS = "0" * 64
+START = b'{"__metadata__":{"format":"optprune_fast.'
+DIGEST = b'"sha256":"'
+ZEROS = "0" * 64
 _HEADER_LIMIT = 100_000_000  # safetensors reads no longer one
 _OURS = ("format", "sha256", "version")
-_DTYPES = {
+DTYPES = {
     torch.bool: "BOOL", torch.uint8: "U8", torch.int8: "I8", torch.int16: "I16", torch.int32: "I32", torch.int64: "I64",
     torch.float16: "F16", torch.bfloat16: "BF16", torch.float32: "F32", torch.float64: "F64",
 }
 
 
 def save_tensors(path: PathLike, tensors: Mapping[str, Tensor], metadata: Mapping[str, str], *, kind: str,
-                 version: int = 1) -> None:
+                 version: int = 1, whole: bool = True) -> None:
     """Save named tensors and texts as a safetensors file that `load_tensors` can check to the last bit.
 
     kind:     what the file holds; `load_tensors` asks for the same kind
     version:  of the kind; a reader that knows only lower ones refuses the file
+    whole:    False for files that are read a tensor at a time (`TensorFile`): the SHA-256 is of the header alone, and
+              the caller keeps those of the tensors among the metadata
 
     The metadata get `format`, `version` and `sha256`. Equal content gives equal bytes. Any safetensors reader can read
     the file. Raises `ValueError` for metadata of these names, `TypeError` for values that are no texts and for dtypes
@@ -136,7 +138,7 @@ def save_tensors(path: PathLike, tensors: Mapping[str, Tensor], metadata: Mappin
     if wrong := [name for name, value in metadata.items() if not isinstance(value, str)]:
         raise TypeError(message(where, "metadata must be texts", "try str(value) or json.dumps(value)",
                                 **{wrong[0]: metadata[wrong[0]]}))
-    own = {"format": f"optprune_fast.{kind}", "sha256": _ZEROS, "version": str(version)}
+    own = {"format": f"optprune_fast.{kind}", "sha256": ZEROS, "version": str(version)}
     listing = {"__metadata__": {**own, **dict(sorted(metadata.items()))}, **_listing(tensors)}
     header = json.dumps(listing, separators=(",", ":")).encode()
     header += b" " * (-len(header) % 8)  # tensors start aligned
@@ -147,10 +149,11 @@ def save_tensors(path: PathLike, tensors: Mapping[str, Tensor], metadata: Mappin
         digest = hashlib.sha256(header)
         file.write(header)
         for name in _order(tensors):
-            content = _content(tensors[name])
-            digest.update(content)
+            content = content_of(tensors[name])
+            if whole:
+                digest.update(content)
             file.write(content)
-        file.seek(header.index(_DIGEST) + len(_DIGEST))
+        file.seek(header.index(DIGEST) + len(DIGEST))
         file.write(digest.hexdigest().encode())
 
 
@@ -164,56 +167,61 @@ def load_tensors(path: PathLike, *, kind: str, version: int = 1) -> tuple[dict[s
     """
     with open(path, "rb") as file:
         size = os.fstat(file.fileno()).st_size
-        listing = _checked_header(path, file.read(8 + len(_START)), size, file)
+        listing = checked_header(path, file.read(8 + len(START)), size, file)
         file.seek(0)
         content = file.read(size)
-    at = content.index(_DIGEST) + len(_DIGEST)
+    at = content.index(DIGEST) + len(DIGEST)
     view, digest = memoryview(content), hashlib.sha256()
-    for part in (view[:at], _ZEROS.encode(), view[at + len(_ZEROS) :]):
+    for part in (view[:at], ZEROS.encode(), view[at + len(ZEROS) :]):
         digest.update(part)
-    if digest.hexdigest().encode() != content[at : at + len(_ZEROS)]:
-        raise _broken(path, "the file is altered: its SHA-256 is not the one written in it")
+    if digest.hexdigest().encode() != content[at : at + len(ZEROS)]:
+        raise broken(path, "the file is altered: its SHA-256 is not the one written in it")
     metadata: dict[str, str] = listing.pop("__metadata__")
-    if metadata["format"] != f"optprune_fast.{kind}":
-        raise _broken(path, f"the file holds {metadata['format']}, not optprune_fast.{kind}")
-    if not metadata["version"].isdecimal() or int(metadata["version"]) > version:
-        raise _broken(path, f"the file is of version {metadata['version']}, newer than {version}, the last one known "
-                      "here", "update optprune-fast")
+    require_kind(path, metadata, kind, version)
     try:
         tensors = safetensors.torch.load(content)
     except safetensors.SafetensorError as error:
-        raise _broken(path, f"the file was not written by save_tensors: {error}") from error
+        raise broken(path, f"the file was not written by save_tensors: {error}") from error
     return {name: tensors[name] for name in listing}, metadata
 
 
-def _checked_header(path: PathLike, start: bytes, size: int, file: Any) -> dict[str, Any]:
+def require_kind(path: PathLike, metadata: Mapping[str, str], kind: str, version: int) -> None:
+    """Raise `IntegrityError` for a file of another kind or of a newer version."""
+    if metadata["format"] != f"optprune_fast.{kind}":
+        raise broken(path, f"the file holds {metadata['format']}, not optprune_fast.{kind}")
+    if not metadata["version"].isdecimal() or int(metadata["version"]) > version:
+        raise broken(path, f"the file is of version {metadata['version']}, newer than {version}, the last one known "
+                      "here", "update optprune-fast")
+
+
+def checked_header(path: PathLike, start: bytes, size: int, file: Any) -> dict[str, Any]:
     """The header as JSON, once all sizes are known to fit the file: nothing larger than the file is ever allocated."""
-    if not _START.startswith(start[8:]):
-        raise _broken(path, "this is not a file of optprune_fast, or its beginning is altered")
+    if not START.startswith(start[8:]):
+        raise broken(path, "this is not a file of optprune_fast, or its beginning is altered")
     length = int.from_bytes(start[:8], "little")
-    if size < 8 + len(_START) or length > size - 8:
-        raise _broken(path, f"the file is truncated, or its beginning altered: it ends after {size} bytes, inside its "
+    if size < 8 + len(START) or length > size - 8:
+        raise broken(path, f"the file is truncated, or its beginning altered: it ends after {size} bytes, inside its "
                       "header")
-    raw = start[8:] + file.read(length - len(_START))
+    raw = start[8:] + file.read(length - len(START))
     try:
         listing = json.loads(raw)
         end = 8 + length + max((entry["data_offsets"][1] for name, entry in listing.items() if name != "__metadata__"),
                                default=0)
         metadata = listing["__metadata__"]
-        sound = (_DIGEST in raw and isinstance(end, int) and set(_OURS) <= metadata.keys()
+        sound = (DIGEST in raw and isinstance(end, int) and set(_OURS) <= metadata.keys()
                  and all(isinstance(value, str) for value in metadata.values()))
     except (ValueError, TypeError, KeyError, IndexError, AttributeError, RecursionError) as error:
-        raise _broken(path, f"the file is altered: its header cannot be read ({error})") from error
+        raise broken(path, f"the file is altered: its header cannot be read ({error})") from error
     if not sound:
-        raise _broken(path, "the file is altered: its header lacks what every header of ours has")
+        raise broken(path, "the file is altered: its header lacks what every header of ours has")
     if size < end:
-        raise _broken(path, f"the file is truncated: it has {size} of {end} bytes")
+        raise broken(path, f"the file is truncated: it has {size} of {end} bytes")
     if size > end:
-        raise _broken(path, f"the file is altered: it has {size - end} bytes too many")
+        raise broken(path, f"the file is altered: it has {size - end} bytes too many")
     return dict(listing)
 
 
-def _broken(path: PathLike, rule: str, way_out: str = "make the file again, or copy it again from where it was "
+def broken(path: PathLike, rule: str, way_out: str = "make the file again, or copy it again from where it was "
             "made") -> IntegrityError:
     return IntegrityError(message("load_tensors", rule, way_out, path=os.fspath(path)))
 
@@ -229,16 +237,16 @@ def _listing(tensors: Mapping[str, Tensor]) -> dict[str, dict[str, Any]]:
     at = 0
     for name in _order(tensors):
         t = tensors[name]
-        if t.dtype not in _DTYPES:
+        if t.dtype not in DTYPES:
             raise TypeError(message("save_tensors", "the dtype has no name in our files", "", **{name: t}))
         if name == "__metadata__":
             raise ValueError(message("save_tensors", "no tensor can be called __metadata__", "", **{name: t}))
-        listing[name] = {"dtype": _DTYPES[t.dtype], "shape": list(t.shape), "data_offsets": [at, at + t.nbytes]}
+        listing[name] = {"dtype": DTYPES[t.dtype], "shape": list(t.shape), "data_offsets": [at, at + t.nbytes]}
         at += t.nbytes
     return listing
 
 
-def _content(tensor: Tensor) -> memoryview:
+def content_of(tensor: Tensor) -> memoryview:
     """The bytes of a tensor in logical order."""
     return tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data
 

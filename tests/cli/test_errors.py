@@ -93,13 +93,6 @@ def test_a_result_that_is_not_there_is_named(here, run, command):
     assert "nowhere" in ran.err
 
 
-@pytest.mark.parametrize("command", ["export"])
-def test_what_is_not_built_yet_says_so(run, command):
-    ran = run(command, "anything", "--at", "all")
-    assert (ran.code, ran.out) == (2, "")
-    assert f"{command} is not built yet: " in ran.err
-
-
 def test_a_data_package_that_is_missing_is_named(here, run, monkeypatch):
     monkeypatch.setitem(sys.modules, "sklearn.datasets", None)
     ran = run("demo", "--out", "demo")

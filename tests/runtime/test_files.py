@@ -271,7 +271,7 @@ METADATA = {"layout": '{"a": "sha256\\"", "sha256":"0"}', "é": "", "budget": "1
 
 
 def some_tensors() -> dict[str, torch.Tensor]:
-    made = {f"t{i}": torch.arange(5).to(dtype) for i, dtype in enumerate(files._DTYPES)}
+    made = {f"t{i}": torch.arange(5).to(dtype) for i, dtype in enumerate(files.DTYPES)}
     shared = torch.randn(4, 6)
     return {**made, "empty": torch.empty(0, 3), "scalar": torch.tensor(1.5), "view": shared[:, ::2], "twin": shared.t(),
             "sha256": torch.tensor([-1, 0]), "grad": torch.nn.Parameter(torch.ones(2))}

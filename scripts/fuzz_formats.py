@@ -1,4 +1,4 @@
-"""Throws damaged files, planes and streams at the readers. They may refuse with an error that teaches; anything else fails.
+"""Throws damaged files, planes and streams at the readers, which may refuse them; any other error fails.
 
     python scripts/fuzz_formats.py [--seconds 60] [--target file planes streams foreign] [--seed 0]
     python scripts/fuzz_formats.py --atheris file [options of libFuzzer]        where Atheris is installed

@@ -29,8 +29,8 @@ from optprune_fast.bench import markdown
 from optprune_fast.bench.machine import describe_machine
 from optprune_fast.data import load
 from optprune_fast.formats.bitmask import Bitmask
-from optprune_fast.formats.foreign import to_scipy
 from optprune_fast.formats.file import read
+from optprune_fast.formats.foreign import to_scipy
 from optprune_fast.models import MLP
 from optprune_fast.models.train import train
 
@@ -117,11 +117,12 @@ def measure(name: str, dtype: str, sparsity: float, rounds: int, small: bool) ->
         others = rivals(state, masked, folder, model, mask)
         run = opf.export(model, mask, folder / "cpu", values="exponent")
     weights = sum(bitmask.numel for bitmask in masked.values())
-    return {"network": name, "dtype": dtype, "sparsity": sparsity, "weights": weights, "dense_bytes": report.dense_bytes,
-            "bound": report.bound, "bytes": report.file_bytes, "of_bound": report.file_bytes / report.bound,
-            "run_bytes": run.file_bytes, **others,
-            "below_zstd": 1 - report.file_bytes / min(x for x in (others["zstd"], others["planes"]) if x),
-            "encode_weights_per_s": weights / encode, "decode_weights_per_s": weights / decode}
+    better = min(x for x in (others["zstd"], others["planes"]) if x)
+    return {"network": name, "dtype": dtype, "sparsity": sparsity, "weights": weights,
+            "dense_bytes": report.dense_bytes, "bound": report.bound, "bytes": report.file_bytes,
+            "of_bound": report.file_bytes / report.bound, "below_zstd": 1 - report.file_bytes / better,
+            "run_bytes": run.file_bytes, **others, "encode_weights_per_s": weights / encode,
+            "decode_weights_per_s": weights / decode}
 
 
 HEADER = ("network", "dtype", "sparsity", "of dense", "of the bound", "below the better zstd", *RIVALS.values(),

@@ -35,6 +35,8 @@ def packed(kept: Tensor) -> Tensor:
     """bool [O, I] -> words int64 [O, ⌈I/64⌉] with a zero tail."""
     rows, columns = kept.shape
     words = word_count(columns)
+    if not columns:  # no view turns nothing into wider nothing
+        return torch.zeros(rows, 0, dtype=torch.int64, device=kept.device)
     padded = torch.zeros(rows, words * WORD_BITS, dtype=torch.uint8, device=kept.device)
     padded[:, :columns] = kept
     eights = padded.view(rows, words * 8, 8) << torch.arange(8, dtype=torch.uint8, device=kept.device)

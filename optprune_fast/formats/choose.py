@@ -6,7 +6,6 @@ from dataclasses import replace
 
 from optprune_fast.formats.base import SparseFormat
 from optprune_fast.formats.bitmask import Bitmask
-from optprune_fast.formats.dense import Dense
 from optprune_fast.formats.exponent_code import CODED_DTYPES, ExponentCode
 from optprune_fast.formats.registry import FORMATS
 from optprune_fast.runtime.errors import message

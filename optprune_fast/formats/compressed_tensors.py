@@ -5,8 +5,8 @@
     <module>.bitmask      uint8 [R, ⌈C/8⌉], bit k of byte j is column 8 j + k: the first bytes of our words
     <module>.row_offsets  int64 [R], sparse-bitmask only: where each row begins
 
-For two-dimensional weights named *.weight; every other tensor stands there dense. The layouts know no mask: a kept 0.0 or
--0.0 is not stored, and comes back as +0.0. Up to version 0.8 the names began with <module>.weight; both are read.
+For two-dimensional weights named *.weight; every other tensor stands there dense. The layouts know no mask: a kept 0.0
+or -0.0 is not stored, and comes back as +0.0. Up to version 0.8 the names began with <module>.weight; both are read.
 Source: the published format of the compressed-tensors package; the code here is our own.
 """
 

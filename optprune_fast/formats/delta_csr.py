@@ -14,7 +14,7 @@ from torch import Tensor
 
 from optprune_fast.formats.base import SparseFormat
 from optprune_fast.formats.bitmask import Bitmask
-from optprune_fast.formats.bits import kept_columns, packed, words_of
+from optprune_fast.formats.bits import kept_columns, words_of
 from optprune_fast.formats.checks import require, require_offsets, require_plane
 from optprune_fast.formats.exponent_code import require_values, signed16
 from optprune_fast.runtime.errors import message

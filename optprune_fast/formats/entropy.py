@@ -1,9 +1,8 @@
 """The smallest on disk: mask and exponents through an adaptive range coder, signs and mantissas as they are.
 
-    data   uint8   | mask | exponents | signs and mantissas: whole bytes one after another, then the bits that are left |
+    data   uint8   | mask | exponents | signs and mantissas: planes of whole bytes, then the bits that are left |
 
-It is no format to run; `to_bitmask` decodes it, never through a dense copy. Decoding takes about as long as reading from
-a disk, so it is chosen for target="disk" alone.
+It is no format to run; `to_bitmask` decodes it, never through a dense copy. It is chosen for target="disk" alone.
 """
 
 from __future__ import annotations

@@ -76,7 +76,8 @@ def _formatted(name: str, bitmask: Bitmask, format: str, target: str, values: st
             return choose(bitmask, target, values)
         return with_values(FORMATS[format].from_bitmask(bitmask), values)
     except ValueError as error:
-        raise ValueError(message("export", f"{name} cannot be written in this format: {error}", format=format)) from error
+        raise ValueError(message("export", f"{name} cannot be written in this format: {error}",
+                                 format=format)) from error
 
 
 def _state(model: nn.Module, mask: PackedMasks) -> tuple[dict[str, Tensor], dict[str, tuple[str, ...]]]:

@@ -71,7 +71,8 @@ def from_prune_state(state: Mapping[str, Tensor]) -> dict[str, Bitmask | Tensor]
             continue
         mask = state[f"{name}_mask"]
         if mask.shape != tensor.shape:
-            raise ValueError(message("from_prune_state", "a mask has the shape of its weight", weight=tensor, mask=mask))
+            raise ValueError(message("from_prune_state", "a mask has the shape of its weight", weight=tensor,
+                                     mask=mask))
         found[name] = Bitmask.of(tensor, packed((mask != 0).reshape(matrix(tensor.shape))))
     return found
 

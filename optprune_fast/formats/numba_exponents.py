@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from optprune_fast.formats.numba_coder import P_BITS, SLOWEST, adapt, finish, get, probability, put, start
+from optprune_fast.formats.numba_coder import SLOWEST, adapt, finish, get, probability, put, start
 from optprune_fast.ops.numba_support import called
 
 RANKS = 8         # the commonest exponents, which are asked for one by one

@@ -6,8 +6,6 @@ import os
 from dataclasses import asdict, dataclass
 from typing import Any
 
-import torch
-
 from optprune_fast.formats.base import SparseFormat
 from optprune_fast.formats.bitmask import Bitmask
 from optprune_fast.formats.bound import bound_bytes

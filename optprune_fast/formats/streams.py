@@ -34,7 +34,7 @@ def most(length: int) -> int:
 
 
 def encode_mask(words: Array, columns: int, kept: int) -> tuple[bytes, bool]:
-    """uint64 words [O, W] -> bytes, and whether densities were its context. Nothing for a mask that keeps everything."""
+    """uint64 words [O, W] -> bytes, and whether densities were the context. Nothing where everything is kept."""
     numel = words.shape[0] * columns
     if kept == numel:
         return b"", False
@@ -107,7 +107,7 @@ def unpack_mantissas(data: bytes, kept: int, exponent: int, mantissa: int, zeros
         for k in range(left):
             field |= each[:, k].astype(kind) << (8 * whole + k)
     low = field & ((1 << (mantissa - zeros)) - 1)
-    return (field >> (mantissa - zeros)) << (exponent + mantissa) | low << zeros  # type: ignore[no-any-return]
+    return (field >> (mantissa - zeros)) << (exponent + mantissa) | low << zeros
 
 
 def packed_size(kept: int, width: int) -> int:
@@ -126,8 +126,8 @@ def _loops(name: str) -> Any:
 
 def _contexts(kept: int, numel: int, contextual: bool) -> tuple[Any, ...]:
     """Density, levels of columns and of rows, and the probability of each context: what both directions start with."""
-    loops = _loops("numba_mask")
-    density = min(max((kept << loops.P_BITS) // numel, 1), (1 << loops.P_BITS) - 1)
+    loops, bits = _loops("numba_mask"), _loops("numba_coder").P_BITS
+    density = min(max((kept << bits) // numel, 1), (1 << bits) - 1)
     columns, rows = (_levels(kept, numel, odds if contextual else (), loops.TABLE_BITS)
                      for odds in (_COLUMN_ODDS, _ROW_ODDS))
     return density, columns, rows, np.full((len(_COLUMN_ODDS) + 1) * loops.ROW_LEVELS * loops.NEAR, density, np.int64)
@@ -141,8 +141,7 @@ def _levels(kept: int, numel: int, odds: tuple[tuple[int, int], ...], bits: int)
 
 def _questions(bits: int) -> tuple[Array, Array]:
     """Even odds for every question about an exponent."""
-    loops = _loops("numba_exponents")
-    even = 1 << (loops.P_BITS - 1)
+    loops, even = _loops("numba_exponents"), 1 << (_loops("numba_coder").P_BITS - 1)
     return np.full(loops.NEAR**2 * RANKS, even, np.int64), np.full(1 << bits, even, np.int64)
 
 

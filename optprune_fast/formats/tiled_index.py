@@ -51,7 +51,7 @@ class TiledIndex(SparseFormat):
         in_words[:, : bitmask.words.shape[1]] = popcount(bitmask.words)
         in_tiles = in_words.view(-1, TILE // WORD_BITS).sum(1)
         return cls(bitmask.shape, offsets(in_tiles), kept_columns(bitmask.words, columns, torch.uint8, TILE - 1),
-                   bitmask.to_bitmask().values)  # type: ignore[arg-type]
+                   bitmask.to_bitmask().values)
 
     def to_bitmask(self) -> Bitmask:
         counts = (self.offsets[1:] - self.offsets[:-1]).long()

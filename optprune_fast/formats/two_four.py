@@ -43,7 +43,7 @@ class TwoFour(SparseFormat):
     def from_bitmask(cls, bitmask: Bitmask) -> Self:
         rows, groups = bitmask.rows, -(-bitmask.columns // 4)
         kept = torch.zeros(rows, groups, 4, dtype=torch.bool, device=bitmask.device)
-        kept.view(rows, -1)[:, : bitmask.columns] = flags(bitmask.words, bitmask.columns)
+        kept.view(rows, groups * 4)[:, : bitmask.columns] = flags(bitmask.words, bitmask.columns)
         count = kept.sum(-1)
         if bool((count > 2).any()):
             worst = int((count > 2).nonzero()[0, 0])
@@ -53,7 +53,7 @@ class TwoFour(SparseFormat):
         second = torch.where(kept, places, 0).amax(-1)
         first = torch.where(kept, places, 3).amin(-1)
         nibbles = torch.where(count > 0, first | second << 2, NONE)
-        values = put((count.unsqueeze(-1) > places[:2]).view(rows, -1),
+        values = put((count.unsqueeze(-1) > places[:2]).flatten(1),
                      bitmask.to_bitmask().values)  # type: ignore[arg-type]
         even = torch.nn.functional.pad(nibbles, (0, groups % 2), value=NONE)
         return cls(bitmask.shape, even[:, ::2] | even[:, 1::2] << 4, values)

@@ -97,7 +97,7 @@ class TensorFile:
         """One tensor, on the CPU; nothing but itself is allocated."""
         dtype, shape, begin, end = self.stored[name]
         content = torch.empty(end - begin, dtype=torch.uint8)
-        view, at = memoryview(content.numpy()), 0
+        view, at = content.numpy().data, 0
         self._file.seek(self._first + begin)
         while at < len(view):
             count = self._file.readinto(view[at:])

@@ -35,7 +35,8 @@ def test_the_table_shows_layers_and_shares(pruned, run):
 def test_losses_of_another_layout_are_told(pruned, run):
     state = load_file("weights.safetensors")
     assert run(*EXPORT, "--format", "sparse-bitmask", "--json").json["lost_zeros"] == 0
-    assert set(load_file("model.safetensors")) >= {name.replace("weight", "bitmask") for name in state if "weight" in name}
+    layers = {name.replace("weight", "bitmask") for name in state if "weight" in name}
+    assert set(load_file("model.safetensors")) >= layers
 
 
 def test_other_weights_are_refused(pruned, run):

@@ -10,8 +10,8 @@ from optprune_fast.formats.bits import packed, patterns
 from optprune_fast.ops.words import matrix
 
 DTYPES = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
-SHAPES = ((1,), (7,), (130,), (0, 5), (5, 0), (1, 1), (3, 63), (3, 64), (3, 65), (2, 256), (4, 257), (3, 600), (6, 2, 3),
-          (8, 3, 5, 5))
+SHAPES = ((1,), (7,), (130,), (0, 5), (5, 0), (1, 1), (3, 63), (3, 64), (3, 65), (2, 256), (4, 257), (3, 600),
+          (6, 2, 3), (8, 3, 5, 5))
 SPECIAL = (0.0, -0.0, float("inf"), float("-inf"), float("nan"), 1.0, -1.0)
 
 

@@ -28,14 +28,16 @@ def weight(made, layout, columns=20, dtype=torch.float32):
 
 
 def test_the_tensors_are_those_of_the_published_layout() -> None:
-    bitmask = Bitmask.of(torch.tensor([[1.0, 0, 0, 2, 0, 0, 0, 0, 3, 0], [0.0] * 10]), torch.tensor([[0b100001001], [1]]))
+    dense = torch.tensor([[1.0, 0, 0, 2, 0, 0, 0, 0, 3, 0], [0.0] * 10])
+    bitmask = Bitmask.of(dense, torch.tensor([[0b100001001], [1]]))
     tensors, lost = compress(bitmask, "sparse-bitmask")
     assert tensors["shape"].tolist() == [2, 10]
     assert tensors["compressed"].tolist() == [1, 2, 3]
     assert tensors["bitmask"].tolist() == [[0b1001, 1], [0, 0]]
     assert (tensors["row_offsets"].tolist(), tensors["row_offsets"].dtype) == ([0, 3], torch.int64)
     assert lost == 1  # the kept zero of the second row
-    tensors, _ = compress(Bitmask.of(torch.tensor([[0.0, 5, 0, 6, 7, 0, 0, 8]]), torch.tensor([[0b10011010]])), LAYOUTS[1])
+    fours = Bitmask.of(torch.tensor([[0.0, 5, 0, 6, 7, 0, 0, 8]]), torch.tensor([[0b10011010]]))
+    tensors, _ = compress(fours, LAYOUTS[1])
     assert tensors["shape"].tolist() == [[1], [8]]
     assert tensors["compressed"].tolist() == [[5, 6, 7, 8]]
     assert tensors["bitmask"].tolist() == [[0b10011010]]

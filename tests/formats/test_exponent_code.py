@@ -47,7 +47,7 @@ def test_the_planes_are_where_the_page_says(dtype, made) -> None:
     block = 1 << (16 - e)
     expected = (patterns(values).int() & 0xFFFF).tolist()
     for i, pattern in enumerate(expected):
-        exponent = int(code.table[code.codes[i // 4] >> 2 * (i % 4) & 3])
+        exponent = int(code.table[int(code.codes[i // 4]) >> 2 * (i % 4) & 3])
         for entry in code.escapes[code.escape_offsets[i // block] : code.escape_offsets[i // block + 1]].tolist():
             if (entry & 0xFFFF) >> e == i % block:
                 exponent = entry & ((1 << e) - 1)

@@ -78,9 +78,9 @@ BREAKS = [
     (DeltaCSR, "row_offsets", lambda t: t[:-1], r"row_offsets must be int32\[5\]"),
     (TwoFour, "group_codes", lambda t: changed(t, (0, 0), 0x12), "a group's places must rise, be equal, or be 1 and 0"),
     (TwoFour, "group_codes", lambda t: t[:, 1:], r"group_codes must be uint8\[4, 38\]"),
-    (TwoFour, "group_codes", lambda t: changed(t, (0, -1), 0x01), "past the last group must be 1"),
+    (TwoFour, "group_codes", lambda t: changed(t, (0, -1), t[0, -1] & 15), "past the last group must be 1"),
     (TwoFour, "values", lambda t: t[:, 1:], r"values must be float32\[4, 150\]"),
-    (TwoFour, "values", lambda t: torch.ones_like(t), r"slots that are not used must be \+0.0"),
+    (TwoFour, "values", torch.ones_like, r"slots that are not used must be \+0.0"),
     (Block, "values", lambda t: t[1:], r"values must be float32\[\d+, 4, 4\]"),
     (Block, "words", lambda t: changed(t, (0, 1), 1 << 50), "bits past the last column"),
     (Entropy, "data", lambda t: t[1:], r"data must be uint8\[\d+\]"),
@@ -95,7 +95,7 @@ BREAKS = [
 
 @pytest.mark.parametrize(("kind", "plane", "broken", "rule"), BREAKS)
 def test_planes_that_are_not_those_of_a_weight_are_found(kind, plane, broken, rule, made) -> None:
-    sound = held(kind, made, shape=(4, 298) if kind is TwoFour and "150" in rule else (4, 300))
+    sound = held(kind, made)
     sound.validate()
     with pytest.raises(ValueError, match=rule):
         replace(sound, **{plane: broken(getattr(sound, plane))}).validate()

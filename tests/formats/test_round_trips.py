@@ -102,7 +102,7 @@ def test_the_planes_are_where_the_page_says(made) -> None:
         for tile in range(3):
             begin, end = tiled.offsets[row * 3 + tile], tiled.offsets[row * 3 + tile + 1]
             for k in range(begin, end):
-                out[row, 256 * tile + tiled.columns_in_tile[k]] = patterns(tiled.values)[k]
+                out[row, 256 * tile + int(tiled.columns_in_tile[k])] = patterns(tiled.values)[k]
         column = -1
         for k in range(delta.row_offsets[row], delta.row_offsets[row + 1]):
             column += (int(delta.gaps[k]) & 0xFFFF) + 1

@@ -30,7 +30,8 @@ class DeltaCSR(SparseFormat):
     """row_offsets [O + 1]; gaps int16 [nnz]; values [nnz]. Offsets are int32 below 2^31 kept weights.
 
     >>> weight = torch.zeros(1, 40_000).index_fill(1, torch.tensor([3, 39_999]), 2.0)
-    >>> DeltaCSR.from_dense(weight, packed(weight != 0)).gaps
+    >>> from optprune_fast.ops.words import pack
+    >>> DeltaCSR.from_dense(weight, pack(weight != 0)).gaps
     tensor([     3, -25541], dtype=torch.int16)
     """
 

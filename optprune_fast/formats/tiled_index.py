@@ -33,7 +33,7 @@ class TiledIndex(SparseFormat):
 
     >>> weight = torch.zeros(1, 300).index_fill(1, torch.tensor([3, 257]), 2.0)
     >>> held = TiledIndex.from_dense(weight, torch.tensor([[8, 0, 0, 0, 2]]))
-    >>> held.columns, held.offsets
+    >>> held.columns_in_tile, held.offsets
     (tensor([3, 1], dtype=torch.uint8), tensor([0, 1, 2], dtype=torch.int32))
     """
 

@@ -59,8 +59,9 @@ lint: install
 	$(BIN)/mypy
 
 # CI prints the last lines of a run: the doctests come first, the table of backends and pytest's closing line last.
+# One worker a core, one thread a worker; a file stays whole, since its tests share what they set up.
 tests: install doctests $(VENV)/numba-cache
-	$(BIN)/pytest -q
+	OMP_NUM_THREADS=1 $(BIN)/pytest -q --numprocesses auto --dist loadfile
 
 doctests: install $(VENV)/numba-cache
 	$(BIN)/pytest -q --doctest-modules optprune_fast

@@ -19,6 +19,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
+from types import FunctionType
 
 import safetensors.torch
 import torch
@@ -184,6 +185,22 @@ def run(target: str, seconds: float, seed: int) -> int:
     return count
 
 
+def with_atheris(target: str, options: list[str]) -> None:
+    """Inputs that reach new branches of the readers, from the sound one on; it ends the process."""
+    import atheris
+
+    for name, module in list(sys.modules.items()):
+        if name.startswith(("optprune_fast.formats.", "optprune_fast.runtime.")) and "numba" not in name:
+            owners = [module, *(kind for kind in vars(module).values() if isinstance(kind, type))]
+            for function in {f for owner in owners for f in vars(owner).values() if isinstance(f, FunctionType)}:
+                if function.__module__ == name:
+                    atheris.instrument_func(function)
+    (_FOLDER / "corpus").mkdir()
+    (_FOLDER / "corpus" / "seed").write_bytes(seeds()[target])
+    atheris.Setup([sys.argv[0], *options, str(_FOLDER / "corpus")], TARGETS[target])
+    atheris.Fuzz()
+
+
 def limit_memory() -> None:
     import resource
 
@@ -199,10 +216,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--atheris", choices=TARGETS, help="let Atheris choose the inputs; the rest are its options")
     options, rest = parser.parse_known_args(arguments)
     if options.atheris:
-        import atheris  # type: ignore[import-not-found]
-
-        atheris.Setup([sys.argv[0], *rest], TARGETS[options.atheris])
-        atheris.Fuzz()
+        with_atheris(options.atheris, rest)
         return
     if sys.platform == "linux":
         for name, data in seeds().items():  # what is compiled and opened once does not count

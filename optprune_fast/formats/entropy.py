@@ -68,7 +68,7 @@ class Entropy(SparseFormat):
 
     def to_bitmask(self) -> Bitmask:
         e, m = FIELDS[self.value_dtype]
-        data = self.data.cpu().numpy().tobytes()
+        data = self.data.cpu().numpy()
         first, second = self.lengths[0], sum(self.lengths)
         words = torch.zeros(self.rows, word_count(self.columns), dtype=torch.int64)
         streams.decode_mask(data[:first], streams.unsigned(words), self.columns, self.kept, self.contextual)
@@ -76,8 +76,8 @@ class Entropy(SparseFormat):
         if int(offsets[-1]) != self.kept:
             raise ValueError(message(self.name, "the mask does not keep as many weights as stated", "",
                                      stated=self.kept, found=int(offsets[-1])))
-        bits = streams.unpack_mantissas(data[second:], self.kept, e, m, self.zeros)
-        bits |= streams.decode_exponents(data[first:second], self.kept, e, self.ranks).astype(bits.dtype) << m
+        symbols = streams.decode_exponents(data[first:second], self.kept, e, self.ranks)
+        bits = streams.join(data[second:], symbols, e, m, self.zeros)
         values = torch.from_numpy(bits.view(streams.SIGNED[bits.itemsize])).view(self.value_dtype)
         return Bitmask(self.shape, words, values, offsets).to(self.device)
 

@@ -15,6 +15,7 @@ UNSIGNED = {1: np.uint8, 2: np.uint16, 4: np.uint32, 8: np.uint64}
 SIGNED = {2: np.int16, 4: np.int32, 8: np.int64}
 RANKS = 8               # exponents that are asked for one by one
 _PER_BYTE = 8 * 2841    # positions that a byte can stand for: no probability is closer to 1 than 1 - 16/65536
+_STEP = 1 << 20         # values that are put together at a time, a multiple of 8
 _SMALL = 1 << 20        # masks up to this size are coded both ways, and the shorter one is kept
 
 # Levels of a density, as odds against those of the whole mask.
@@ -45,8 +46,8 @@ def encode_mask(words: Array, columns: int, kept: int) -> tuple[bytes, bool]:
     return coded[best], best
 
 
-def decode_mask(data: bytes, words: Array, columns: int, kept: int, contextual: bool) -> None:
-    """Fill uint64 words [O, W], which are zero; bits past the last column stay zero."""
+def decode_mask(data: Array, words: Array, columns: int, kept: int, contextual: bool) -> None:
+    """Fill uint64 words [O, W], which are zero, from uint8 data; bits past the last column stay zero."""
     numel = words.shape[0] * columns
     if kept == numel:
         words[:] = np.uint64(0xFFFFFFFFFFFFFFFF)
@@ -69,8 +70,8 @@ def encode_exponents(exponents: Array, bits: int) -> tuple[bytes, tuple[int, ...
                     *_questions(bits)), ranks
 
 
-def decode_exponents(data: bytes, kept: int, bits: int, ranks: tuple[int, ...]) -> Array:
-    """uint16 [kept]."""
+def decode_exponents(data: Array, kept: int, bits: int, ranks: tuple[int, ...]) -> Array:
+    """uint8 data -> uint16 [kept]."""
     symbols = np.zeros(kept, np.uint16)
     if kept:
         symbol_of = np.zeros(RANKS, np.int64)
@@ -94,20 +95,24 @@ def pack_mantissas(bits: Array, exponent: int, mantissa: int) -> tuple[bytes, in
     return b"".join(planes), zeros
 
 
-def unpack_mantissas(data: bytes, kept: int, exponent: int, mantissa: int, zeros: int) -> Array:
-    """The bits of the values [kept] without their exponents."""
-    kind = UNSIGNED[(1 + exponent + mantissa) // 8]
-    field = np.zeros(kept, kind)
-    whole, left = divmod(1 + mantissa - zeros, 8)
-    raw = np.frombuffer(data, np.uint8)
-    for k in range(whole):
-        field |= raw[k * kept : (k + 1) * kept].astype(kind) << 8 * k
-    if left:
-        each = np.unpackbits(raw[whole * kept :], bitorder="little", count=kept * left).reshape(kept, left)
-        for k in range(left):
-            field |= each[:, k].astype(kind) << (8 * whole + k)
-    low = field & ((1 << (mantissa - zeros)) - 1)
-    return (field >> (mantissa - zeros)) << (exponent + mantissa) | low << zeros
+def join(raw: Array, symbols: Array, exponent: int, mantissa: int, zeros: int) -> Array:
+    """The bits of the values, from what `pack_mantissas` made (uint8) and their exponents (uint16 [kept])."""
+    kept, kind = len(symbols), UNSIGNED[(1 + exponent + mantissa) // 8]
+    out, width = np.empty(kept, kind), mantissa - zeros
+    whole, left = divmod(1 + width, 8)
+    for begin in range(0, kept, _STEP):  # what is made on the way stays small
+        end = min(kept, begin + _STEP)
+        field = np.zeros(end - begin, kind)
+        for k in range(whole):
+            field |= raw[k * kept + begin : k * kept + end].astype(kind) << 8 * k
+        if left:
+            packed = raw[whole * kept + begin * left // 8 :]
+            each = np.unpackbits(packed, bitorder="little", count=(end - begin) * left).reshape(-1, left)
+            for k in range(left):
+                field |= each[:, k].astype(kind) << (8 * whole + k)
+        low, sign = field & ((1 << width) - 1), field >> width
+        out[begin:end] = sign << (exponent + mantissa) | symbols[begin:end].astype(kind) << mantissa | low << zeros
+    return out
 
 
 def packed_size(kept: int, width: int) -> int:
@@ -162,6 +167,6 @@ def _encoded(encode: Any, guess: int, *arguments: Any) -> bytes:
         room *= 2
 
 
-def _in_words(data: bytes) -> Array:
-    """Bytes as big-endian 32-bit words, filled up with zeros."""
-    return np.frombuffer(data + bytes(-len(data) % 4), ">u4").astype(np.uint32)
+def _in_words(data: Array) -> Array:
+    """Bytes (uint8) as big-endian 32-bit words, filled up with zeros."""
+    return np.pad(data, (0, -len(data) % 4)).view(">u4").astype(np.uint32)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import tracemalloc
 from dataclasses import replace
 
 import numpy as np
@@ -15,6 +16,10 @@ from optprune_fast.formats.bitmask import Bitmask
 from optprune_fast.formats.bits import packed, patterns
 from optprune_fast.formats.bound import bound_bytes, entropy
 from optprune_fast.formats.entropy import Entropy
+
+
+def array(data):
+    return np.frombuffer(data, np.uint8)
 
 
 def pruned(shape, density, dtype, seed=0):
@@ -73,7 +78,7 @@ def test_masks_with_a_pattern_come_back(kind) -> None:
     words = packed(kept)
     data, contextual = streams.encode_mask(streams.unsigned(words), 700, int(kept.sum()))
     out = torch.zeros_like(words)
-    streams.decode_mask(data, streams.unsigned(out), 700, int(kept.sum()), contextual)
+    streams.decode_mask(array(data), streams.unsigned(out), 700, int(kept.sum()), contextual)
     assert torch.equal(out, words)
     assert kept.numel() <= streams.most(len(data)) or kind == "ones"
 
@@ -96,7 +101,7 @@ def test_a_surprise_is_coded_at_any_length() -> None:
         data = streams._encoded(streams._loops("numba_mask").encode, 1, streams.unsigned(words), 40_000,
                                 *streams._contexts(10, kept.numel(), contextual))
         out = torch.zeros_like(words)
-        streams.decode_mask(data, streams.unsigned(out), 40_000, 10, contextual)
+        streams.decode_mask(array(data), streams.unsigned(out), 40_000, 10, contextual)
         assert torch.equal(out, words)
 
 
@@ -106,7 +111,7 @@ def test_exponents_of_every_kind_come_back(bits) -> None:
     for symbols in (generator.integers(0, 1 << bits, 3000), np.full(3000, 3), np.arange(1 << bits),
                     np.minimum(generator.geometric(0.5, 3000), 30), np.zeros(0, np.int64)):
         data, ranks = streams.encode_exponents(symbols.astype(np.uint16), bits)
-        assert np.array_equal(streams.decode_exponents(data, len(symbols), bits, ranks), symbols)
+        assert np.array_equal(streams.decode_exponents(array(data), len(symbols), bits, ranks), symbols)
 
 
 def test_zeros_that_all_mantissas_end_in_are_not_stored() -> None:
@@ -117,6 +122,26 @@ def test_zeros_that_all_mantissas_end_in_are_not_stored() -> None:
     assert held.zeros == 16
     assert held.nbytes == Entropy.from_bitmask(narrow).nbytes
     assert torch.equal(held.to_bitmask().values, wide.values)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.float64], ids=str)
+def test_values_are_put_together_step_by_step(dtype, monkeypatch, made) -> None:
+    monkeypatch.setattr(streams, "_STEP", 16)
+    weight, mask = made.weight((9, 70), dtype), made.masks((9, 70))["half"]
+    held = Entropy.from_dense(weight, packed(mask))
+    assert torch.equal(patterns(held.to_dense()), made.expected(weight, mask))
+
+
+def test_decoding_takes_little_more_than_what_it_gives(monkeypatch) -> None:
+    monkeypatch.setattr(streams, "_STEP", 1 << 12)
+    held = Entropy.from_bitmask(pruned((512, 2048), 0.5, torch.float32))
+    values = held.to_bitmask().values.nbytes
+    tracemalloc.start()
+    held.to_bitmask()
+    _, peak = tracemalloc.get_traced_memory()  # of NumPy: the words are torch's
+    tracemalloc.stop()
+    exponents, streamed = values // 2, 2 * sum(held.lengths)
+    assert values < peak < values + exponents + streamed + 64 * streams._STEP
 
 
 def test_streams_of_other_masks_are_found() -> None:

@@ -34,7 +34,7 @@ LEAF_USERS = {"cli"}  # who in the package may import data and models
 BACKENDS = ("cuda", "triton", "native", "numba", "torch")
 # Third-party packages that may be imported in these files only, so that nobody else pays for them.
 HEAVY = {"numba": r"(runtime/doctor|ops/numba_support|(ops/.+|engine|formats|bench)/numba_\w+)\.py",
-         "llvmlite": r"engine/numba_\w+\.py",
+         "llvmlite": r"(engine|ops/.+)/numba_\w+\.py",
          "triton": r"(runtime/triton|ops/.+/triton_\w+|testing/aot)\.py", "matplotlib": r"report/.+\.py",
          "typer": r"cli/.+\.py", "rich": r"cli/.+\.py"}
 

@@ -18,7 +18,7 @@ from optprune_fast.testing.poison import PoisonedAllocations, poison_all
 from optprune_fast.testing.samples import Sample, meaning, reference, samples
 from optprune_fast.testing.subjects import Subject, subjects
 from optprune_fast.testing.tolerance import assert_as_accurate
-from optprune_fast.testing.variants import Variant, cases, has_floats, leaves, moved, variants
+from optprune_fast.testing.variants import Variant, cases, has_floats, leaves, moved, same_bits, variants
 
 SUBJECTS = subjects()
 VARIANTS = [v for s in SUBJECTS for v in variants(s)]
@@ -78,8 +78,7 @@ def test_poison_around_inputs_and_outputs_is_neither_read_nor_written(variant: V
     if variant.backend == "torch":  # its matrix product rounds differently where memory is aligned differently
         assert_right(variant.subject, sample, amid_poison)
     else:
-        for a, b in zip(plain, leaves(amid_poison), strict=True):
-            assert torch.equal(a, b)
+        assert same_bits(plain, leaves(amid_poison))
     for guard in guards:
         guard.assert_intact()
     allocations.assert_intact()
@@ -114,8 +113,8 @@ def test_threads_change_no_bit(variant: Variant, monkeypatch: pytest.MonkeyPatch
         for threads in ("1", "2", "5"):
             monkeypatch.setenv("OPTPRUNE_THREADS", threads)
             results.append(variant.run(sample.arguments))
-        assert torch.equal(results[0], results[1])
-        assert torch.equal(results[0], results[2])
+        assert same_bits(results[0], results[1])
+        assert same_bits(results[0], results[2])
 
 
 @pytest.mark.parametrize(("one", "other"), [
@@ -124,7 +123,7 @@ def test_threads_change_no_bit(variant: Variant, monkeypatch: pytest.MonkeyPatch
 def test_compiled_implementations_agree_in_every_bit(one: Variant, other: Variant) -> None:
     """One ascending accumulator an output, samples in the lanes: no instruction set and no compiler changes a bit."""
     for sample in samples(one.subject.name):
-        assert torch.equal(one.run(sample.arguments), other.run(sample.arguments)), sample.name
+        assert same_bits(one.run(sample.arguments), other.run(sample.arguments)), sample.name
 
 
 @pytest.mark.parametrize(("subject", "backend"), [
@@ -143,10 +142,12 @@ def test_a_missing_backend_says_why(subject: Subject, backend: str) -> None:
 @pytest.mark.parametrize("variant", named([
     v for v in COMPILED if has_floats(samples(v.subject.name)[0].arguments)]))
 def test_what_a_backend_does_not_take_it_declines_by_name(variant: Variant) -> None:
-    arguments = tuple(a.bfloat16() if isinstance(a, Tensor) and a.is_floating_point() else a
-                      for a in samples(variant.subject.name)[0].arguments)
-    with pytest.raises(BackendError, match=rf"cannot serve[\s\S]*bfloat16\[[\s\S]*{variant.backend}: takes float32"):
-        variant.run(arguments)
+    for dtype in (torch.bfloat16, torch.float64):
+        sample = samples(variant.subject.name, dtype)[0]
+        if not variant.takes(sample):
+            name = str(dtype).removeprefix("torch.")
+            with pytest.raises(BackendError, match=rf"cannot serve[\s\S]*{variant.backend}: takes float32.*not {name}"):
+                variant.run(sample.arguments)
 
 
 @pytest.mark.parametrize(("subject", "wrong"), [

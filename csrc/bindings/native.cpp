@@ -16,6 +16,7 @@
 #include "kernels/masked_linear/masked_linear.h"
 #include "kernels/moves/moves.h"
 #include "kernels/population/population.h"
+#include "kernels/topk_threshold/topk_threshold.h"
 
 namespace py = pybind11;
 
@@ -46,6 +47,7 @@ py::dict variants() {
     out["masked_linear"] = rows(optprune::masked_linear::variants);
     out["masked_conv2d"] = rows(optprune::masked_conv2d::variants);
     out["choose_bits"] = rows(optprune::choose_bits::variants);
+    out["topk_threshold"] = rows(optprune::topk_threshold::variants);
     out["population"] = rows(optprune::population::variants);
     out["moves"] = rows(optprune::moves::variants);
     return out;
@@ -86,6 +88,20 @@ void choose_bits(const std::string &isa, std::int64_t threads, Address words, Ad
     optprune::choose_bits::run(wanted, threads, call);
 }
 
+// table: [count, 6], a row for each tensor: address of weights, rows, columns, type, addresses of words and pool or 0.
+// Returns the key of the last weight kept, the first tensor with NaN or -1, and how often all weights were read.
+std::array<std::int64_t, 3> topk_threshold(const std::string &isa, std::int64_t threads, Address table,
+                                           std::int64_t count, std::int64_t k, std::int64_t pool, std::int32_t hint,
+                                           std::int64_t nan) {
+    namespace op = optprune::topk_threshold;
+    static_assert(sizeof(op::Tensor) == 6 * sizeof(std::int64_t), "a row of the table");
+    const op::Call call{at<const op::Tensor>(table), count, k, pool, hint, static_cast<op::NaN>(nan)};
+    const Isa wanted = isa_named(isa);
+    const py::gil_scoped_release released;
+    const op::Result found = op::run(wanted, threads, call);
+    return {found.key, found.first_nan, found.reads};
+}
+
 }  // namespace
 
 PYBIND11_MODULE(_native, m) {
@@ -95,5 +111,6 @@ PYBIND11_MODULE(_native, m) {
     m.def("masked_linear", &masked_linear);
     m.def("masked_conv2d", &masked_conv2d);
     m.def("choose_bits", &choose_bits);
+    m.def("topk_threshold", &topk_threshold);
     bind_population(m);
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -10,10 +11,13 @@ from torch import Tensor, nn
 from optprune_fast.masks.budgets import SCHEMES, layer_counts, share_out
 from optprune_fast.masks.layout import MaskLayout, check_finite
 from optprune_fast.masks.packed import PackedMasks
+from optprune_fast.masks.pattern import keep_pattern, parse_pattern
 from optprune_fast.ops.topk_threshold import topk_threshold
-from optprune_fast.runtime.errors import coming, message
+from optprune_fast.ops.words import pack
+from optprune_fast.runtime.errors import message
 
 SCOPES = (*SCHEMES, "layer")
+SPARSITY = 0.95  # unless said, or said by the scope
 
 
 @dataclass(frozen=True)
@@ -30,20 +34,23 @@ class Selection:
     pool: PackedMasks
 
 
-def magnitude(model: nn.Module, sparsity: float = 0.95, scope: str = "global", pool: float = 0.0, *,
+def magnitude(model: nn.Module, sparsity: float | None = None, scope: str = "global", pool: float = 0.0, *,
               layout: MaskLayout | None = None) -> Selection:
     """Keep the largest weights by magnitude, exactly `k = n - round(sparsity * n)` of them.
 
     model:     its weights are read, never changed
-    sparsity:  fraction to prune, in [0, 1)
+    sparsity:  fraction to prune, in [0, 1); 0.95 if not given
     scope:     "global", one threshold for all layers; or the largest weights of each layer, as many as `layer_budgets`
-               gives it by "uniform", "erk" or "lamp"; or "layer", each layer at this sparsity, each rounded by itself
-    pool:      fraction of all prunable weights to mark as pool: those that follow rank k
+               gives it by "uniform", "erk" or "lamp"; or "layer", each layer at this sparsity, each rounded by itself;
+               or "N:M", such as "2:4": the N largest of every M neighbours in a row. That is a sparsity of 1 - N/M, and
+               another one is refused. What is left at the end of a row, r weights, keeps ⌈N · r / M⌉
+    pool:      fraction of all prunable weights to mark as pool: those that follow rank k; under "N:M" the largest of
+               all that are pruned
     layout:    which weights are prunable; `MaskLayout.of(model)` if not given
     returns:   `Selection(mask, threshold, pool)`
 
     Equal magnitudes rank by (layer, index), lowest first. Raises `ValueError` for weights that are not finite, a
-    sparsity outside [0, 1), or a pool that the pruned weights do not fill.
+    sparsity outside [0, 1) or other than that of the scope, or a pool that the pruned weights do not fill.
 
     >>> model = nn.Linear(4, 1, bias=False)
     >>> with torch.no_grad(): _ = model.weight.copy_(torch.tensor([[0.1, -3.0, 2.0, 0.5]]))
@@ -54,12 +61,14 @@ def magnitude(model: nn.Module, sparsity: float = 0.95, scope: str = "global", p
     layout = MaskLayout.of(model) if layout is None else layout
     weights = layout.weights_of(model)
     check_finite(weights)
-    if ":" in scope:
-        raise coming(f'magnitude(scope="{scope}")', "N:M scopes come with the fast threshold kernels")
-    if scope not in SCOPES:
-        raise ValueError(message("magnitude", f"scope must be one of {', '.join(SCOPES)}", scope=scope))
+    if scope not in SCOPES and ":" not in scope:
+        raise ValueError(message("magnitude", f"scope must be one of {', '.join(SCOPES)}, or N:M, such as 2:4",
+                                 scope=scope))
     if not 0 <= pool <= 1:
         raise ValueError(message("magnitude", "pool must lie in [0, 1]: a fraction of all prunable weights", pool=pool))
+    if ":" in scope:
+        return _by_pattern(layout, weights, scope, sparsity, round(pool * layout.n))
+    sparsity = SPARSITY if sparsity is None else sparsity
     budget, size = layout.budget(sparsity), round(pool * layout.n)
     if scope == "global":
         return select(layout, weights, budget, size)
@@ -96,6 +105,24 @@ def _by_layer(layout: MaskLayout, weights: dict[str, Tensor], kept: list[int], p
         pools.append(torch.zeros_like(top.words[0]) if top.pool_words is None else top.pool_words[0])
         thresholds[layer.name] = top.threshold
     return Selection(_mask(layout, words), thresholds, _mask(layout, pools))
+
+
+def _by_pattern(layout: MaskLayout, weights: dict[str, Tensor], scope: str, sparsity: float | None,
+                pool: int) -> Selection:
+    """The N largest of every M neighbours, and the `pool` largest of what that prunes."""
+    kept, group = parse_pattern(scope)
+    if sparsity is not None and not math.isclose(sparsity, 1 - kept / group, abs_tol=1e-9):
+        raise ValueError(message("magnitude", f"scope {scope} prunes {1 - kept / group:g} of the weights, and sparsity "
+                                 "says something else", "leave sparsity= out", sparsity=sparsity, scope=scope))
+    marks = [keep_pattern(weight, kept, group) for weight in weights.values()]
+    _check_pool(layout, sum(int(mark.sum()) for mark in marks), pool)
+    rows = [weight.detach().reshape(mark.shape) for weight, mark in zip(weights.values(), marks, strict=True)]
+    thresholds = {layer.name: min(row[mark].abs().tolist(), default=math.inf)
+                  for layer, row, mark in zip(layout, rows, marks, strict=True)}
+    # A weight that is kept has no place in the pool: as NaN it ranks last.
+    rest = [row.masked_fill(mark, math.nan) for row, mark in zip(rows, marks, strict=True)] if pool else rows
+    follow = topk_threshold(rest, pool, nan="drop")
+    return Selection(_mask(layout, [pack(mark) for mark in marks]), thresholds, _mask(layout, follow.words))
 
 
 def _mask(layout: MaskLayout, words: list[Tensor]) -> PackedMasks:

@@ -82,6 +82,16 @@ def leaves(value: Any) -> list[Any]:
     return [leaf for part in value for leaf in leaves(part)] if isinstance(value, (tuple, list)) else [value]
 
 
+def same_bits(one: Any, other: Any) -> bool:
+    """Whether two results hold equal tensors and equal numbers, however they are nested.
+
+    >>> same_bits((1.0, [torch.ones(2)]), (1.0, [torch.ones(2)])), same_bits((1.0,), (2.0,))
+    (True, False)
+    """
+    pairs = list(zip(leaves([one]), leaves([other]), strict=True))
+    return all(torch.equal(a, b) if isinstance(a, Tensor) else a == b for a, b in pairs)
+
+
 def has_floats(arguments: tuple[Any, ...]) -> bool:
     return any(isinstance(a, Tensor) and a.is_floating_point() for a in leaves(arguments))
 

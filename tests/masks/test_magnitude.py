@@ -143,8 +143,57 @@ def test_scope_layer_rounds_each_layer_by_itself_and_uniform_the_whole():
     assert magnitude(model, 0.5, scope="uniform").mask.count().tolist() == [7]  # 15 - round(7.5)
 
 
-def test_a_scope_that_is_not_known_is_an_error_and_patterns_are_coming():
-    with pytest.raises(NotImplementedError, match=r'magnitude\(scope="2:4"\) is not built yet'):
-        magnitude(net(), 0.5, scope="2:4")
-    with pytest.raises(ValueError, match="scope must be one of global, uniform, erk, lamp, layer\n  scope  'row'"):
+def test_a_scope_that_is_not_known_is_an_error():
+    with pytest.raises(ValueError, match="scope must be one of global, uniform, erk, lamp, layer, or N:M, such as 2:4\n"
+                                         "  scope  'row'"):
         magnitude(net(), 0.5, scope="row")
+
+
+# ---- N:M patterns
+
+
+def largest_of_groups(row: list[float], kept: int, group: int) -> list[int]:
+    """Positions that stay in one row: plain Python sorts stably."""
+    chosen = []
+    for first in range(0, len(row), group):
+        part = range(first, min(first + group, len(row)))
+        chosen += sorted(part, key=lambda i: -abs(row[i]))[: -(-kept * len(part) // group)]
+    return sorted(chosen)
+
+
+@pytest.mark.parametrize("scope", ["2:4", "1:2", "4:4", "1:1", "3:7", "1:65", "5:100"])
+@pytest.mark.parametrize("values", [None, (1.0, -1.0), (0.0, -0.0, 1e-45, -2e-45)])
+def test_a_pattern_keeps_the_largest_of_every_group_of_a_row(scope: str, values):
+    model = nn.Sequential(*net(values), nn.Conv2d(2, 3, 3))
+    kept, group = map(int, scope.split(":"))
+    selection = magnitude(model, scope=scope)
+    for name, dense in selection.mask.to_dense().items():
+        weight = model.get_parameter(name).detach().flatten(1)
+        for row, mark in zip(weight.tolist(), dense[0].flatten(1), strict=True):
+            assert mark.nonzero().flatten().tolist() == largest_of_groups(row, kept, group)
+        assert selection.threshold[name] == float(weight[dense[0].flatten(1)].abs().min())
+    assert int(selection.pool.count()) == 0
+
+
+@pytest.mark.parametrize("values", [None, (1.0, -1.0), (0.0, 1.0)])
+def test_the_pool_of_a_pattern_is_the_largest_of_what_it_prunes(values):
+    model = net(values)
+    selection = magnitude(model, scope="1:4", pool=0.3)
+    kept = set(selection.mask.indices().tolist())
+    follow = [i for i in ranked(model) if i not in kept][:round(0.3 * 207)]
+    assert selection.pool.indices().tolist() == sorted(follow)
+
+
+def test_a_pattern_agrees_with_the_sparsity_or_is_refused():
+    assert int(magnitude(net(), 0.75, scope="1:4").mask.count()) == int(magnitude(net(), scope="1:4").mask.count())
+    with pytest.raises(ValueError, match=r"scope 2:4 prunes 0.5 of the weights, and sparsity says something else\n"
+                                         r"  sparsity  0.95\n  scope  '2:4'\nleave sparsity= out"):
+        magnitude(net(), 0.95, scope="2:4")
+    with pytest.raises(ValueError, match="the pool must fit into the"):
+        magnitude(net(), scope="2:4", pool=0.6)
+
+
+@pytest.mark.parametrize("scope", ["4:2", "0:4", "2:", "a:b", "2:4:8", "-1:4", "1.5:4"])
+def test_a_pattern_that_is_none_is_an_error(scope: str):
+    with pytest.raises(ValueError, match=r'an N:M scope must be two whole numbers, 1 <= N <= M, as in "2:4"\n  scope'):
+        magnitude(net(), scope=scope)

@@ -18,9 +18,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from optprune_fast.ops import choose_bits, masked_conv2d, masked_linear
+from optprune_fast.ops import choose_bits, masked_conv2d, masked_linear, topk_threshold
 from optprune_fast.runtime import native
 from optprune_fast.testing.samples import samples
+from optprune_fast.testing.variants import same_bits
 
 PROT_NONE = 0
 _kept: list[mmap.mmap] = []  # the memory behind the tensors
@@ -50,26 +51,39 @@ def fenced(tensor: Tensor) -> Tensor:
     return memory.as_strided(tensor.shape, tensor.stride(), memory.storage_offset())
 
 
-def fenced_empty(*shape: Any, dtype: torch.dtype = torch.float32) -> Tensor:
+def fenced_empty(*shape: Any, dtype: torch.dtype = torch.float32, device: object = "cpu") -> Tensor:
     sizes = shape[0] if len(shape) == 1 and not isinstance(shape[0], int) else shape
     return before_the_fence(math.prod(sizes), dtype).view(tuple(sizes))
+
+
+def fenced_all(value: Any) -> Any:
+    """The same arguments with every tensor in them before a fence."""
+    if isinstance(value, Tensor):
+        return fenced(value)
+    return type(value)(map(fenced_all, value)) if isinstance(value, (tuple, list)) else value
+
+
+def topk(*arguments: Any) -> Any:
+    return topk_threshold.topk_threshold(*arguments, backend="native")
 
 
 def main(isa: str) -> None:
     os.environ["OPTPRUNE_ISA"] = isa
     unfenced_empty, ran = torch.empty, 0
-    for operation in (choose_bits.operation, masked_conv2d.operation, masked_linear.operation):
-        run = operation.implementation("native").run
+    for module in (choose_bits, masked_conv2d, masked_linear, topk_threshold):
+        operation = module.operation
+        # Words of this one are made by the function, the others' outputs by the implementation.
+        run = topk if module is topk_threshold else operation.implementation("native").run
         for sample in samples(operation.name):
             arguments = sample.arguments
             if operation.name == "masked_conv2d":
                 arguments = (*arguments, *((1, 1), (0, 0), (1, 1), 1)[len(arguments) - 3 :])
             expected = run(*arguments)
-            moved = [fenced(a) if isinstance(a, Tensor) else a for a in arguments]
+            moved = fenced_all(arguments)
             torch.empty = fenced_empty
             got = run(*moved)
             torch.empty = unfenced_empty
-            if not torch.equal(got, expected):
+            if not same_bits(got, expected):
                 sys.exit(f"{operation.name} {sample.name}: another result")
             ran += 1
             _kept.clear()

@@ -13,10 +13,14 @@ from torch import Tensor
 from optprune_fast.ops.topk_threshold import TopK, operation, topk_threshold
 from optprune_fast.ops.topk_threshold.reference import topk_threshold_reference
 from optprune_fast.ops.words import popcount, unpack
-from optprune_fast.runtime.errors import BackendError
 
 DTYPES = [torch.float32, torch.float16, torch.bfloat16, torch.float64]
-BACKENDS = operation.backends
+BACKENDS = [backend for backend in operation.backends if operation.missing(backend) is None]
+# On tensors in the memory of the CPU; the C++ kernels leave float64 to others.
+TAKES = {backend: [dtype for dtype in DTYPES if operation.reason(backend, [torch.ones(1, dtype=dtype)]) is None]
+         for backend in BACKENDS}
+BACKENDS = [backend for backend in BACKENDS if TAKES[backend]]
+PAIRS = [pytest.param(backend, dtype, id=f"{backend}-{dtype}") for backend in BACKENDS for dtype in TAKES[backend]]
 EDGES = [0, 1, 63, 64, 65, 127, 511, 513]
 
 
@@ -65,8 +69,7 @@ DISTRIBUTIONS = ["normal", "constant", "two values", "one outlier", "sorted", "s
                  "signed zeros", "infinite", "huge and tiny"]
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
-@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize(("backend", "dtype"), PAIRS)
 @pytest.mark.parametrize("name", DISTRIBUTIONS)
 def test_bits_equal_the_sort_whatever_the_distribution(name: str, dtype: torch.dtype, backend: str) -> None:
     weight = adversarial(name, 7 * 65, dtype).view(7, 65)
@@ -95,19 +98,21 @@ def test_a_list_ranks_all_its_tensors_together(backend: str) -> None:
 @pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("name", DISTRIBUTIONS)
 def test_mixed_dtypes_are_compared_exactly(name: str, backend: str) -> None:
-    for dtypes in (DTYPES, DTYPES[:3], DTYPES[1:3]):
+    for dtypes in (TAKES[backend], DTYPES[:3], DTYPES[1:3]):
         tensors = [adversarial(name, 33 + 3 * i, dtype).view(3, -1) for i, dtype in enumerate(dtypes)]
         for k, pool in some_ranks(sum(t.numel() for t in tensors)):
             assert_as_sorted(tensors, k, pool, backend)
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
-def test_neighbours_of_one_value_in_two_dtypes_do_not_tie(backend: str) -> None:
-    half = torch.tensor([0.1], dtype=torch.float16)
-    above = torch.nextafter(half.double(), torch.tensor([1.0], dtype=torch.float64))
-    got = topk_threshold([half, above], 1, 1, backend=backend)
-    assert got.threshold == above.item()
-    assert [w.item() for w in got.words] == [0, 1]
+@pytest.mark.parametrize(("backend", "dtype"), [p for p in PAIRS if p.values[1] in (torch.float32, torch.float64)])
+@pytest.mark.parametrize("value", [0.1, 2.0**-24, 1.0, 65504.0])
+def test_neighbours_of_one_value_in_two_dtypes_do_not_tie(value: float, dtype: torch.dtype, backend: str) -> None:
+    half = torch.tensor([value], dtype=torch.float16)
+    above, below = (torch.nextafter(half.to(dtype), torch.tensor([end], dtype=dtype)) for end in (math.inf, 0.0))
+    for neighbours, kept in (([half, above], 1), ([half, below], 0), ([below, half], 1), ([above, half], 0)):
+        got = topk_threshold(neighbours, 1, 1, backend=backend)
+        assert got.threshold == neighbours[kept].item()
+        assert [w.item() for w in got.words] == [kept == 0, kept == 1]
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
@@ -160,10 +165,10 @@ def test_tail_bits_are_zero_in_memory_that_was_not(backend: str) -> None:
             assert int(popcount(words).sum()) == int(unpack(words, tensor.shape[1]).sum())
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
-@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize(("backend", "dtype"), PAIRS)
 def test_denormals_rank_although_the_processor_flushes_them(dtype: torch.dtype, backend: str) -> None:
-    cases = [[adversarial("denormal", 65, dtype)], [adversarial("denormal", 65, dtype), torch.zeros(3).double()]]
+    more = TAKES[backend][-1]  # a type that is compared by wider keys, if there is one
+    cases = [[adversarial("denormal", 65, dtype)], [adversarial("denormal", 65, dtype), torch.zeros(3, dtype=more)]]
     expected = [topk_threshold_reference(tensors, 40) for tensors in cases]
     if not torch.set_flush_denormal(True):
         pytest.skip("this processor has no flush-to-zero mode that torch can set")
@@ -190,14 +195,17 @@ def test_parameters_rank_as_tensors_and_stay_as_they_are(backend: str) -> None:
 values = st.one_of(st.floats(width=32, allow_nan=False), st.sampled_from([0.0, -0.0, 0.5, -0.5, 1e-45, math.inf]))
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(st.lists(st.lists(values, max_size=70), min_size=1, max_size=4), st.data())
 def test_any_list_any_rank(rows: list[list[float]], data: st.DataObject) -> None:
     tensors = [torch.tensor(row, dtype=data.draw(st.sampled_from([torch.float32, torch.float64]))) for row in rows]
+    wide = any(t.dtype == torch.float64 for t in tensors)
     n = sum(map(len, rows))
     k = data.draw(st.integers(0, n))
     pool = data.draw(st.integers(0, n - k))
     for backend in BACKENDS:
+        if wide and torch.float64 not in TAKES[backend]:
+            continue
         got = assert_as_sorted(tensors, k, pool, backend)
         kept = torch.cat([unpack(w, t.numel())[0] for w, t in zip(got.words, tensors, strict=True)])
         assert int(kept.sum()) == k
@@ -216,63 +224,7 @@ def test_a_larger_k_only_adds() -> None:
         before = words
 
 
-W = torch.ones(2, 3)
-OUT = torch.empty(2, 1, dtype=torch.int64)
-
-
-@pytest.mark.parametrize(("arguments", "error", "text"), [
-    (([], 0), ValueError, "tensors must hold at least one tensor"),
-    (([W, "w"], 0), TypeError, r"tensors must be a tensor or a sequence of tensors\n  tensors\[1\]  'w'"),
-    (({"weight": W}, 0), TypeError, r"of a dict, take list\(d.values\(\)\)"),
-    (([W, W.int()], 0), TypeError, r"weights must be float32.*\n  tensors\[1\]  int32\[2, 3\] cpu\ntry w.float\(\)"),
-    ((W.bool(), 0), TypeError, "weights must be float32"),
-    ((W.to(torch.complex64), 0), TypeError, "weights must be float32"),
-    ((W.to_sparse(), 0), ValueError, r"tensors must be dense[\s\S]*try w.to_dense\(\)"),
-    ((W.to("meta"), 0), ValueError, r"a tensor on the meta device has no values to rank\n  tensors\[0\]"),
-    ((W, 2.0), TypeError, r"k must be a whole number\n  k  2.0\na fraction of the weights is round\(fraction \* n\)"),
-    ((W, True), TypeError, "k must be a whole number"),
-    ((W, 2, "1"), TypeError, "pool must be a whole number"),
-    ((W, -1), ValueError, r"k must not be negative\n  k  -1"),
-    ((W, 1, -1), ValueError, "pool must not be negative"),
-    ((W, 7), ValueError, r"k must be at most the 6 weights of the tensors\n  k  7"),
-    ((W, 4, 3), ValueError, r"k \+ pool must be at most the 6 weights[\s\S]*a pool of 2 takes all that follow"),
-    ((W, 1, 0, [OUT]), TypeError, r"out must be a pair \(words, pool_words\)"),
-    ((W, 1, 0, ([OUT], [OUT])), ValueError, "pool_words if, and only if, there is a pool"),
-    ((W, 1, 1, ([OUT], None)), ValueError, "pool_words if, and only if, there is a pool"),
-    ((W, 1, 0, ([OUT, OUT], None)), ValueError, "words in out must hold one tensor for each of the 1"),
-    ((W, 1, 0, ([OUT.int()], None)), ValueError, r"words\[0\] in out must be a contiguous int64\[2, 1\] on cpu"),
-    ((W, 1, 0, ([OUT[:1]], None)), ValueError, r"words\[0\] in out must be a contiguous int64\[2, 1\]"),
-    ((W, 1, 1, ([OUT], [torch.empty(2, 2, dtype=torch.int64)[:, :1]])), ValueError, r"pool_words\[0\] in out must be"),
-])
-def test_wrong_use_is_told_what_is_wrong(arguments: tuple[object, ...], error: type[Exception], text: str) -> None:
-    with pytest.raises(error, match=rf"^topk_threshold: (.|\n)*{text}"):
-        topk_threshold(*arguments)  # type: ignore[arg-type]
-
-
-def test_options_that_are_not_known_are_told_what_is_wrong() -> None:
-    with pytest.raises(ValueError, match="topk_threshold: nan must be one of raise, keep, drop\n  nan  'zero'"):
-        topk_threshold(W, 1, nan="zero")
-    with pytest.raises(TypeError, match="topk_threshold: hint must be a number\n  hint  True\nan earlier result"):
-        topk_threshold(W, 1, hint=True)
-
-
-def test_tensors_on_two_devices_are_refused() -> None:
-    if not torch.cuda.is_available():
-        pytest.skip("a second device: no CUDA device on this machine")
-    with pytest.raises(ValueError, match=r"tensors must be on one device"):
-        topk_threshold([W, W.cuda()], 1)
-
-
-def test_a_refused_call_leaves_out_alone() -> None:
-    out = torch.full((2, 1), -1)
-    for k, options in ((7, {}), (1, {"nan": "zero"}), (1, {"hint": "0.5"})):
-        with pytest.raises((TypeError, ValueError)):
-            topk_threshold(W, k, 0, ([out], None), **options)  # type: ignore[arg-type]
-    assert out.eq(-1).all()
-
-
-@pytest.mark.parametrize("backend", BACKENDS)
-@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize(("backend", "dtype"), PAIRS)
 def test_nan_is_refused_wherever_it_stands_and_the_tensor_is_named(dtype: torch.dtype, backend: str) -> None:
     for place in (0, 63, 64, 129):
         tensors = [torch.ones(3, dtype=dtype), torch.ones(2, 65, dtype=dtype), torch.ones(3, dtype=dtype)]
@@ -286,7 +238,7 @@ def test_nan_is_refused_wherever_it_stands_and_the_tensor_is_named(dtype: torch.
 @pytest.mark.parametrize("nan", ["keep", "drop"])
 def test_nan_ranks_first_or_last_by_position(nan: str, backend: str) -> None:
     quiet = torch.tensor([0x7FC00000, 0x7F800001, -1, 0x7FFFFFFF], dtype=torch.int32).view(torch.float32)
-    for dtypes in ((torch.float32, torch.float16, torch.bfloat16), (torch.float16,), (torch.bfloat16,), DTYPES):
+    for dtypes in ((torch.float32, torch.float16, torch.bfloat16), (torch.float16,), (torch.bfloat16,), TAKES[backend]):
         tensors = [adversarial("infinite", 65, dtype) for dtype in dtypes]
         for t in tensors:
             t[[0, 7, 63, 64]] = quiet.to(t.dtype)
@@ -301,8 +253,3 @@ def test_no_hint_changes_a_bit(hint: float, backend: str) -> None:
     tensors = [adversarial(name, 513, torch.float32) for name in ("normal", "half pruned")]
     for k, pool in ((0, 0), (100, 0), (513, 100), (600, 426)):
         assert_as_sorted(tensors, k, pool, backend, hint=hint)
-
-
-def test_a_backend_that_is_not_there_is_refused() -> None:
-    with pytest.raises(BackendError, match="topk_threshold has no cuda implementation"):
-        topk_threshold(W, 1, backend="cuda")

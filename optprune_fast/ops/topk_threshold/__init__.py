@@ -17,7 +17,7 @@ from optprune_fast.runtime.errors import message
 
 # run(rows, k, pool, words, pool_words, hint, nan) -> (threshold, first): fills the words; `first` is the first tensor
 # that holds NaN where `nan` is "raise", else -1. `hint` is a magnitude or None.
-operation = Operation("topk_threshold", __name__, ("torch",))
+operation = Operation("topk_threshold", __name__, ("native", "numba", "torch"))
 
 _WHERE = "topk_threshold"
 _DTYPES = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
@@ -94,24 +94,33 @@ def topk_threshold(tensors: Tensor | Iterable[Tensor], k: int, pool: int = 0, ou
 def check_tensors(tensors: list[Tensor]) -> None:
     """The rules of `tensors=` that need no values."""
     require(len(tensors) > 0, _WHERE, "tensors must hold at least one tensor")
-    for i, t in enumerate(tensors):
-        seen = {f"tensors[{i}]": t}
-        if not isinstance(t, Tensor):
-            raise TypeError(message(_WHERE, "tensors must be a tensor or a sequence of tensors",
-                                    "of a dict, take list(d.values())", **seen))
-        if t.dtype not in _DTYPES:
-            raise TypeError(message(_WHERE, "weights must be float32, float16, bfloat16 or float64", "try w.float()",
-                                    **seen))
-        require(t.layout == torch.strided, _WHERE, "tensors must be dense", "try w.to_dense()", layout=t.layout, **seen)
-        require(t.device.type != "meta", _WHERE, "a tensor on the meta device has no values to rank",
-                "load the weights first", **seen)
-        require(t.device == tensors[0].device, _WHERE, "tensors must be on one device", "move them with .to(device)",
-                **{"tensors[0]": tensors[0], **seen})
+    device = getattr(tensors[0], "device", None)
+    for i, t in enumerate(tensors):  # thousands of small ones: the good case must be quick
+        if not (isinstance(t, Tensor) and t.dtype in _DTYPES and t.layout == torch.strided and t.device == device
+                and not t.is_meta):
+            _refuse(i, t, tensors[0])
+
+
+def _refuse(i: int, t: Tensor, first: Tensor) -> None:
+    """Say what is wrong with tensors[i]."""
+    seen = {f"tensors[{i}]": t}
+    if not isinstance(t, Tensor):
+        raise TypeError(message(_WHERE, "tensors must be a tensor or a sequence of tensors",
+                                "of a dict, take list(d.values())", **seen))
+    if t.dtype not in _DTYPES:
+        raise TypeError(message(_WHERE, "weights must be float32, float16, bfloat16 or float64", "try w.float()",
+                                **seen))
+    require(t.layout == torch.strided, _WHERE, "tensors must be dense", "try w.to_dense()", layout=t.layout, **seen)
+    require(not t.is_meta, _WHERE, "a tensor on the meta device has no values to rank", "load the weights first",
+            **seen)
+    require(t.device == first.device, _WHERE, "tensors must be on one device", "move them with .to(device)",
+            **{"tensors[0]": first, **seen})
 
 
 def as_rows(tensor: Tensor) -> Tensor:
     """The weight as a matrix [O, I] in its logical order."""
-    return tensor.reshape(1, -1) if tensor.dim() < 2 else tensor.flatten(1)
+    dims = tensor.dim()
+    return tensor if dims == 2 else tensor.reshape(1, -1) if dims < 2 else tensor.flatten(1)
 
 
 def _whole(name: str, value: object) -> int:
@@ -142,9 +151,9 @@ def _checked(out: Out, rows: list[Tensor], pool: int) -> tuple[list[Tensor], lis
         require(len(tensors) == len(rows), _WHERE, f"{name} in out must hold one tensor for each of the {len(rows)}",
                 "", **{name: len(tensors)})
         for i, (t, r) in enumerate(zip(tensors, rows, strict=True)):
-            fits = t.dtype == torch.int64 and t.device == r.device and t.is_contiguous() and t.shape == _shape(r)
-            require(fits, _WHERE, f"{name}[{i}] in out must be a contiguous int64{list(_shape(r))} on {r.device}",
-                    "", **{f"{name}[{i}]": t})
+            if not (t.dtype == torch.int64 and t.device == r.device and t.is_contiguous() and t.shape == _shape(r)):
+                rule = f"{name}[{i}] in out must be a contiguous int64{list(_shape(r))} on {r.device}"
+                raise ValueError(message(_WHERE, rule, "", **{f"{name}[{i}]": t}))
     return list(out[0]), None if out[1] is None else list(out[1])
 
 

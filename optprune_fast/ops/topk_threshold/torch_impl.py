@@ -11,17 +11,23 @@ one rank of ten million weights on the CPU, runs in a single block on CUDA, and 
 from __future__ import annotations
 
 import math
-import struct
 
 import torch
 from torch import Tensor
 
+from optprune_fast.ops.topk_threshold.keys import (
+    INFINITY_32,
+    INFINITY_64,
+    keys32,
+    keys64,
+    magnitude32,
+    magnitude64,
+    ranked,
+)
 from optprune_fast.ops.words import pack
 
 _DIGIT_BITS = 16
 _DIGIT = (1 << _DIGIT_BITS) - 1
-_INFINITY_32 = 0x7F800000
-_INFINITY_64 = 0x7FF << 52
 _CHUNK = 1 << 22  # weights packed at a time: packing takes some 20 bytes for each
 
 
@@ -40,15 +46,14 @@ def run(rows: list[Tensor], k: int, pool: int, words: list[Tensor], pool_words: 
     The hint is of no use here: each round halves the bits of a key, wherever the threshold lies.
     """
     wide = any(r.dtype == torch.float64 for r in rows)
-    infinity = _INFINITY_64 if wide else _INFINITY_32
-    parts = [(_key64(r) if wide else _key32(r)).flatten() for r in rows]
+    infinity = INFINITY_64 if wide else INFINITY_32
+    parts = [(keys64(r) if wide else keys32(r)).flatten() for r in rows]
     if nan == "raise":
         found_nan = torch.stack([(part > infinity).any() for part in parts]).tolist()
         if True in found_nan:
             return math.nan, found_nan.index(True)
-    keys = torch.cat(parts)
-    # Every NaN is one key: the one above infinity, or 0, below zero, which then is 1.
-    keys = torch.where(keys > infinity, 0, keys + 1) if nan == "drop" else keys.clamp_(max=infinity + 1)
+    # A key more than it is, since digits are of numbers that are not negative.
+    keys = ranked(torch.cat(parts), infinity, nan == "drop").add_(1)
     ranks = [rank for rank in (k, k + pool) if rank > 0]
     found = dict(zip(ranks, _select(keys, ranks, 48 if wide else 16) if ranks else [], strict=True))
     kept = _top(keys, *found[k]) if k else torch.zeros_like(keys, dtype=torch.bool)
@@ -58,8 +63,8 @@ def run(rows: list[Tensor], k: int, pool: int, words: list[Tensor], pool_words: 
         _write(_top(keys, *found[k + pool]) & ~kept, rows, pool_words)
     if not k:
         return math.inf, -1
-    key = found[k][0] - (nan == "drop")
-    return math.nan if not 0 <= key <= infinity else _value64(key) if wide else _value32(key), -1
+    key = found[k][0] - 1
+    return magnitude64(key) if wide else magnitude32(key), -1
 
 
 def _select(keys: Tensor, ranks: list[int], shift: int) -> list[tuple[int, int]]:
@@ -92,38 +97,3 @@ def _write(marks: Tensor, rows: list[Tensor], words: list[Tensor]) -> None:
         dense, step = part.view(r.shape), max(1, _CHUNK // max(1, r.shape[1]))
         for first in range(0, r.shape[0], step):
             out[first : first + step] = pack(dense[first : first + step])
-
-
-def _key32(weight: Tensor) -> Tensor:
-    if weight.dtype == torch.float16:
-        weight = weight.float()  # exact, and no float16, denormal or not, becomes a denormal float32
-    if weight.dtype == torch.bfloat16:  # the upper half of a float32
-        return (weight.view(torch.int16).to(torch.int32) << 16) & 0x7FFFFFFF
-    return weight.view(torch.int32) & 0x7FFFFFFF
-
-
-def _key64(weight: Tensor) -> Tensor:
-    """The key of the same magnitude as a float64.
-
-    float32   eeeeeeee fff…f (23)             value = 2^(e - 127) · 1.f,  e = 0: 2^-149 · f,  e = 255: infinite
-    float64   eeeeeeeeeee fff…f 000…0 (52)    value = 2^(e - 1023) · 1.f
-    """
-    if weight.dtype == torch.float64:
-        return weight.view(torch.int64) & 0x7FFFFFFFFFFFFFFF
-    key = _key32(weight).to(torch.int64)
-    normal = (key << 29) + ((1023 - 127) << 52)
-    denormal = (key.to(torch.float64) * 2.0**-149).view(torch.int64)  # as a float64 it is normal: nothing flushes it
-    wide = torch.where(key < 1 << 23, denormal, normal)
-    return torch.where(key >= _INFINITY_32, _INFINITY_64 + (key > _INFINITY_32), wide)
-
-
-def _value32(key: int) -> float:
-    if key == _INFINITY_32:
-        return math.inf
-    exponent, fraction = divmod(key, 1 << 23)
-    return math.ldexp(fraction + (1 << 23), exponent - 150) if exponent else math.ldexp(fraction, -149)
-
-
-def _value64(key: int) -> float:
-    value: float = struct.unpack("<d", struct.pack("<q", key))[0]
-    return value

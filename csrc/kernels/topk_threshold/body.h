@@ -1,0 +1,191 @@
+// The pass over a tile, written once. An instruction set's file includes its Block first and then this.
+#ifndef OPTPRUNE_KERNELS_TOPK_THRESHOLD_BODY_H
+#define OPTPRUNE_KERNELS_TOPK_THRESHOLD_BODY_H
+
+#include <string.h>
+
+#include "kernels/topk_threshold/keys.h"
+
+namespace optprune::topk_threshold {
+namespace {
+
+constexpr std::int64_t strip_words = 16;  // whose lists are written at a time, while their weights are in the first cache
+
+inline std::int64_t count_bits(std::uint64_t word) { return __builtin_popcountll(word); }
+
+// The lowest set bits of a word, as many as are left.
+inline std::uint64_t first_bits(std::uint64_t word, std::int64_t &left) {
+    const std::int64_t count = count_bits(word);
+    if (left >= count) {
+        left -= count;
+        return word;
+    }
+    std::uint64_t taken = 0;
+    for (; left > 0; --left, word &= word - 1) taken |= word & (~word + 1);
+    return taken;
+}
+
+template <Type type>
+struct Stored {
+    using Bits = std::uint16_t;
+};
+template <>
+struct Stored<Type::float32> {
+    using Bits = std::uint32_t;
+};
+template <Type type>
+using BitsOf = typename Stored<type>::Bits;
+
+template <Type type, int ranges, Kind kind, bool drop>
+class Scan {
+  public:
+    using Bits = BitsOf<type>;
+
+    explicit Scan(const Pass &pass) {
+        for (int r = 0; r < 2; ++r) left_[r] = pass.quota[r];
+        for (int r = 0; r < ranges; ++r) {
+            const Cut &cut = pass.cut[r];
+            above_[r] = Keys::level(cut.above);
+            from_[r] = Keys::level(cut.from);
+            heavy_above_[r] = Keys::level(cut.heavy_above);
+            heavy_from_[r] = Keys::level(cut.heavy_from);
+        }
+    }
+
+    // 64 weights: the words of mask and pool, and the bits that are to be listed
+    std::uint64_t word(const Bits *weights, std::uint64_t used, std::uint64_t *mask, std::uint64_t *pool) {
+        std::uint64_t above[2] = {}, from[2] = {}, heavy_above[2] = {}, heavy_from[2] = {};
+        for (int half = 0; half < 64; half += 32) {
+            Keys keys = Keys::load(weights + half);
+            largest_ = Keys::largest(largest_, keys);
+            if constexpr (drop) keys = Keys::without(keys, infinity_);
+            for (int r = 0; r < ranges; ++r) {
+                above[r] |= std::uint64_t{Keys::above(keys, above_[r])} << half;
+                from[r] |= std::uint64_t{Keys::above(keys, from_[r])} << half;
+                if constexpr (kind == Kind::both) {
+                    heavy_above[r] |= std::uint64_t{Keys::above(keys, heavy_above_[r])} << half;
+                    heavy_from[r] |= std::uint64_t{Keys::above(keys, heavy_from_[r])} << half;
+                }
+            }
+        }
+        std::uint64_t heavy[2] = {}, list = 0;
+        for (int r = 0; r < ranges; ++r) {
+            above[r] &= used;
+            const std::uint64_t bracket = (above[r] ^ from[r]) & used;
+            heavy[r] = kind == Kind::ties ? bracket : (heavy_above[r] ^ heavy_from[r]) & used;
+            list |= bracket & ~heavy[r];
+            counts_[r] += count_bits(above[r]);
+            if constexpr (kind != Kind::list) heavies_[r] += count_bits(heavy[r]);
+        }
+        const std::uint64_t kept = above[0] | (kind == Kind::list ? 0 : first_bits(heavy[0], left_[0]));
+        *mask = kept;
+        if (pool != nullptr) {
+            constexpr int r = ranges - 1;
+            *pool = kept ^ (above[r] | (kind == Kind::list ? 0 : first_bits(heavy[r], left_[1])));
+        }
+        return list;
+    }
+
+    void put_down(Pass &pass) const {
+        for (int r = 0; r < 2; ++r) {
+            pass.above[r] = counts_[r < ranges ? r : 0];
+            pass.heavy[r] = heavies_[r < ranges ? r : 0];
+        }
+        pass.largest = Keys::top(largest_);
+    }
+
+  private:
+    using Keys = Block<Bits>;
+
+    typename Keys::Level above_[ranges], from_[ranges], heavy_above_[ranges], heavy_from_[ranges];
+    typename Keys::Level infinity_ = Keys::level(own_infinity(type)), largest_ = Keys::level(0);
+    std::int64_t left_[2], counts_[2] = {}, heavies_[2] = {};
+};
+
+// Append the places of set bits. Four are written whether they are there or not: few words have more, and a branch on
+// how many there are would be missed as often as not.
+inline std::int64_t list_places(std::uint64_t bits, std::int64_t first, std::uint16_t *places) {
+    const auto lowest = [&bits, first] {
+        return static_cast<std::uint16_t>(first + __builtin_ctzll(bits | std::uint64_t{1} << 63));
+    };
+    const std::int64_t count = count_bits(bits);
+    for (int i = 0; i < 4; ++i, bits &= bits - 1) places[i] = lowest();
+    for (std::int64_t i = 4; i < count; ++i, bits &= bits - 1) places[i] = lowest();
+    return count;
+}
+
+template <Type type, bool drop>
+void list_keys(const BitsOf<type> *weights, const std::uint16_t *places, std::int64_t count, std::int32_t *keys) {
+    constexpr std::int32_t magnitude = type == Type::float32 ? 0x7FFFFFFF : 0x7FFF;
+    for (std::int64_t i = 0; i < count; ++i) {
+        const std::int32_t key = common_key(type, static_cast<std::int32_t>(weights[places[i]]) & magnitude);
+        keys[i] = drop && key > infinity ? dropped_nan : key;
+    }
+}
+
+template <Type type, int ranges, Kind kind, bool drop>
+void scan_tile(Pass &pass) {
+    using Bits = BitsOf<type>;
+    Scan<type, ranges, kind, drop> scan(pass);
+    const Bits *weights = static_cast<const Bits *>(pass.weights);
+    const std::int64_t words = pass.n / 64;
+    const bool lists = kind != Kind::ties && pass.places != nullptr;
+    std::uint64_t listed[strip_words];
+    std::int64_t count = 0;
+    const auto list = [&](std::int64_t first, std::int64_t some) {
+        const std::int64_t before = count;
+        for (std::int64_t i = 0; i < some; ++i) count += list_places(listed[i], 64 * (first + i), pass.places + count);
+        list_keys<type, drop>(weights, pass.places + before, count - before, pass.keys + before);
+    };
+    for (std::int64_t first = 0; first < words; first += strip_words) {
+        const std::int64_t some = words - first < strip_words ? words - first : strip_words;
+        for (std::int64_t i = 0; i < some; ++i) {
+            const std::int64_t w = first + i;
+            listed[i] = scan.word(weights + 64 * w, ~std::uint64_t{0}, pass.mask + w, pass.pool ? pass.pool + w : nullptr);
+        }
+        if (lists) list(first, some);
+    }
+    if (const std::int64_t rest = pass.n % 64; rest > 0) {
+        Bits padded[64] = {};
+        memcpy(padded, weights + 64 * words, static_cast<std::size_t>(rest) * sizeof(Bits));
+        listed[0] = scan.word(padded, ~std::uint64_t{0} >> (64 - rest), pass.mask + words,
+                              pass.pool ? pass.pool + words : nullptr);
+        if (lists) list(words, 1);
+    }
+    pass.listed = count;
+    scan.put_down(pass);
+}
+
+template <Type type, int ranges, Kind kind>
+void by_policy(Pass &pass) {
+    pass.drop ? scan_tile<type, ranges, kind, true>(pass) : scan_tile<type, ranges, kind, false>(pass);
+}
+
+template <Type type, int ranges>
+void by_kind(Pass &pass) {
+    switch (pass.kind) {
+        case Kind::list: return by_policy<type, ranges, Kind::list>(pass);
+        case Kind::ties: return by_policy<type, ranges, Kind::ties>(pass);
+        case Kind::both: return by_policy<type, ranges, Kind::both>(pass);
+    }
+}
+
+template <Type type>
+void by_ranges(Pass &pass) {
+    pass.ranges == 1 ? by_kind<type, 1>(pass) : by_kind<type, 2>(pass);
+}
+
+void run_pass(Pass &pass) {
+    switch (pass.type) {
+        case Type::float32: return by_ranges<Type::float32>(pass);
+        case Type::float16: return by_ranges<Type::float16>(pass);
+        case Type::bfloat16: return by_ranges<Type::bfloat16>(pass);
+    }
+}
+
+constexpr Kernel kernel{run_pass};
+
+}  // namespace
+}  // namespace optprune::topk_threshold
+
+#endif

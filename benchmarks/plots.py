@@ -1,4 +1,5 @@
-"""The pictures beside docs/RESULTS.md: speed-up against density, cost against P and against B."""
+"""The pictures beside docs/RESULTS.md: speed-up against density, cost against P and against B, time of a
+top-k against n."""
 
 from __future__ import annotations
 
@@ -7,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-SPEED_UP, COST = "speed_up_by_density.png", "cost_by_size.png"
+SPEED_UP, COST, TOP_K = "speed_up_by_density.png", "cost_by_size.png", "top_k_by_size.png"
 Rows = Sequence[Mapping[str, Any]]
 
 
@@ -17,6 +18,8 @@ def draw(rows: Mapping[str, Rows], folder: Path) -> None:
         speed_up(rows["masked_forward"], folder / SPEED_UP)
     if "cost" in rows:
         cost(rows["cost"], folder / COST)
+    if "threshold" in rows:
+        top_k(rows["threshold"], folder / TOP_K)
 
 
 def speed_up(rows: Rows, path: Path) -> None:
@@ -51,6 +54,22 @@ def cost(rows: Rows, path: Path) -> None:
         panel.set(xlabel=over, ylabel="ms", title=f"cost against {over}")
         panel.grid(alpha=0.3)
         panel.legend(fontsize="small")
+    figure.savefig(path, dpi=130)
+
+
+def top_k(rows: Rows, path: Path) -> None:
+    """Nanoseconds a weight against n, for each way and for a read."""
+    figure, axes = _figure(1)
+    own = [row for row in rows if row["case"] == "float32"]
+    curves = {way: [(row["n"], row["median_s"]) for row in own if row["way"] == way]
+              for way in dict.fromkeys(row["way"] for row in own)}
+    curves["a read"] = [(row["n"], row["floor_s"]) for row in own if row["way"] == "native"]
+    for (name, points), marker in zip(curves.items(), "osv^Dx*P" * len(curves), strict=False):
+        x, y = zip(*((n, 1e9 * s / n) for n, s in sorted(points)), strict=True)
+        axes[0].plot(x, y, marker=marker, label=name, linestyle=":" if name == "a read" else "-")
+    axes[0].set(xscale="log", yscale="log", xlabel="weights", ylabel="ns a weight", title="the top 10 %, one thread")
+    axes[0].grid(alpha=0.3)
+    axes[0].legend(fontsize="small")
     figure.savefig(path, dpi=130)
 
 

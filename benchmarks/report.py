@@ -15,6 +15,7 @@ from benchmarks import plots, results
 from benchmarks.deploy import disk
 from benchmarks.moves import run as moves
 from benchmarks.study import table as study
+from benchmarks.threshold import table as threshold
 from optprune_fast.bench import markdown
 from optprune_fast.bench.table import milliseconds, text
 
@@ -114,9 +115,19 @@ def bytes_on_disk(documents: Sequence[Document]) -> str:
     return f"{table}\n\n{from_where(document, 'benchmarks.deploy.disk')}"
 
 
+def top_k(documents: Sequence[Document]) -> str:
+    document = documents[-1]
+    how = (f"Processor time of one thread, medians of {document['options']['rounds']} calls or as many as 4 s hold, "
+           f"each between two reads; a read is {document['floor']}; NumPy: {document['numpy']}. Load "
+           f"{document['machine']['load_after'][0]} after.")
+    return "\n\n".join([
+        threshold.by_size(document["rows"]), f"![time by n]({plots.TOP_K})", threshold.bars(document),
+        threshold.memory(document["memory"]), how, from_where(document, "benchmarks.threshold.run")])
+
+
 Section = Callable[[Sequence[Document]], str]
 SECTIONS: dict[str, Section] = {"masked_forward": masked_forward, "cost": cost, "moves": swaps, "disk": bytes_on_disk,
-                                "study": study.section}
+                                "study": study.section, "threshold": top_k}
 
 
 def filled(page: str, name: str, content: str) -> str:

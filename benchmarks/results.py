@@ -18,7 +18,7 @@ ASIDE = Path("runs") / "benchmarks"
 
 def write(name: str, kind: str, rows: Iterable[Mapping[str, Any]], machine: Mapping[str, Any],
           options: Mapping[str, Any], folder: Path | None = None, **more: Any) -> Path:
-    """kind: "masked_forward", "cost", "moves" or "disk", which is what the report knows."""
+    """kind: "masked_forward", "cost", "moves", "disk" or "threshold", which is what the report knows."""
     folder = folder or FOLDER
     folder.mkdir(parents=True, exist_ok=True)
     document = {"kind": kind, "machine": dict(machine), "peak": PEAK_NAME, "options": dict(options), **more,

@@ -39,24 +39,34 @@ def _peak(make: Callable[[], Problem], rival: Rival, density: float, candidates:
             _ = masks.dense  # the masks are inputs, in the form that the rival takes
         one = Masks(masks.packed[:1])
         load(rival, problem, one)
-        inputs = _kilobytes("VmRSS")
+        inputs = settled()
         prepared = rival.prepare(problem, one)
         try:
             CLEAR.write_text("5")  # the mark starts anew: what preparing took and gave back is not counted
         except OSError:
             return None
         prepared.fitness(masks)
-        return max(0, _kilobytes("VmHWM") - inputs) * 1024
+        return max(0, high_water() - inputs)
 
 
 def load(rival: Rival, problem: Problem, one: Masks) -> None:
     """Have the rival load its libraries, some 100 MiB of code, on one sample; what that took is given back."""
     tiny = Problem(problem.name, problem.model, problem.inputs[:1], problem.targets[:1])
     rival.prepare(tiny, one).fitness(one)
+
+
+def settled() -> int:
+    """Bytes that the process holds, once what it does not need is given back."""
     gc.collect()
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # of glibc, which else keeps what was freed
     if trim is not None:
         trim(0)
+    return 1024 * _kilobytes("VmRSS")
+
+
+def high_water() -> int:
+    """The most bytes that the process has held, since its start or since `CLEAR` was written."""
+    return 1024 * _kilobytes("VmHWM")
 
 
 def _kilobytes(name: str) -> int:

@@ -26,8 +26,8 @@ def bound_bytes(bitmask: Bitmask) -> float:
     """
     e, m = FIELDS[bitmask.dtype]
     values = decoded(bitmask.values)
-    exponents = (patterns(values) >> m) & ((1 << e) - 1)
-    counts = torch.unique(exponents, return_counts=True)[1].tolist()
+    exponents = (patterns(values) >> m & (1 << e) - 1).int()
+    counts = torch.bincount(exponents, minlength=1 << e).tolist()
     bits = entropy([bitmask.nnz, bitmask.numel - bitmask.nnz]) + entropy(counts) + bitmask.nnz * (1 + m)
     return bits / 8
 

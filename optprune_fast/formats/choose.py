@@ -10,11 +10,12 @@ from optprune_fast.formats.exponent_code import CODED_DTYPES, ExponentCode
 from optprune_fast.formats.registry import FORMATS
 from optprune_fast.runtime.errors import message
 
-# What each target runs, or decodes; at equal bytes the first. CSR is for other people's tools and is never chosen.
+# What each target runs, or decodes; at equal bytes the first. CSR is for other people's tools, blocks for masks
+# that are known to be made of them; neither is chosen.
 TARGETS = {
     "cpu": ("dense", "bitmask", "tiled_index"),
     "gpu": ("dense", "two_four", "bitmask", "tiled_index"),
-    "disk": ("dense", "entropy", "bitmask", "tiled_index", "block"),
+    "disk": ("dense", "entropy"),
 }
 VALUES = ("raw", "exponent")
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator
 from copy import copy
+from functools import cached_property
 
 import torch
 from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
 
 from optprune_fast.engine import gradients
 from optprune_fast.engine import objective as objectives
@@ -181,11 +183,12 @@ class Evaluator:
         """{name: g}: for every effective weight the mean gradient over some samples, int64 [S], as numbers in the order
         of the data: what a step of a stochastic search needs, without the squares of `gradients`.
 
-        On one thread, like `gradients`.
+        Threads share the samples in fixed chunks, each on one thread of torch's, so that no bit depends on how many
+        there are. An objective of the caller's is called on one thread.
         """
         self._check_for_gradients("mean_gradients", mask)
         picked = (batch.to(self._forward.device) for batch in self.batches.pick(samples))
-        return mean_gradients(self._forward, self.objective, picked, mask, self.memory)
+        return mean_gradients(self._forward, self.objective, picked, mask, self.memory, self._sample_bytes)
 
     def subset(self, samples: Tensor) -> Evaluator:
         """An evaluator of the same network on some of the samples, int64 [S], as numbers in the order of the data.
@@ -202,6 +205,14 @@ class Evaluator:
         other._compiled = self._compiled.over(other.batches)
         other._hand_over = self._hand_over.over(other._compiled)
         return other
+
+    @cached_property
+    def multiply_adds(self) -> int:
+        """Of the dense network for one sample, as torch counts them: what decides which searches can be afforded."""
+        example = self._example()
+        with FlopCounterMode(display=False) as counter:
+            self._forward.dense(example)
+        return int(counter.get_total_flops()) // (2 * example.size)
 
     @property
     def weights(self) -> dict[str, Tensor]:

@@ -16,7 +16,7 @@ from optprune_fast.masks.packed import PackedMasks
 from optprune_fast.recipe.identity import identity
 from optprune_fast.recipe.result import Result, weights_digest
 from optprune_fast.runtime.dispatch import check_backend
-from optprune_fast.search import AUTO_WITHOUT_GRADIENTS, strategy_named
+from optprune_fast.search import auto, strategy_named
 from optprune_fast.search.journal import Journal
 from optprune_fast.search.problem import Problem, check_shares
 from optprune_fast.search.run import Limits, run
@@ -67,8 +67,8 @@ class Prepared:
         # Which candidates go to torch differs between instruction sets, and a seed must give one mask on all of them.
         evaluator, judge = (Evaluator(model, part, objective, backend, layout=layout, hand_over=False)
                             for part in (calibration, held_out))
-        if strategy == "auto" and evaluator.objective.whole is not None:
-            searcher = strategy_named(AUTO_WITHOUT_GRADIENTS)
+        if strategy == "auto":
+            searcher = auto(evaluator)
         return Prepared(evaluator, judge, name, searcher, share, reach, limits, seed)
 
     def problem(self, sparsity: float, start: str | PackedMasks = "magnitude") -> Problem:
@@ -76,12 +76,13 @@ class Prepared:
         return Problem.of(self.calibration, sparsity, self.small, self.pool, self.seed, start)
 
     def search(self, problem: Problem, sparsity: float, journal: str | os.PathLike[str] | None,
-               progress: bool | None) -> Result:
-        """Search, judge, and say where the mask comes from."""
+               progress: bool | None, title: str = "prune") -> Result:
+        """Search, judge, and say where the mask comes from. `title` names the progress bar."""
         kept = None
         if journal is not None:
             kept = Journal.at(journal, identity(problem, self.strategy, self.limits, self.validation))
-        outcome = run(problem, self.strategy, self.validation, self.limits, journal=kept, progress=progress)
+        outcome = run(problem, self.strategy, self.validation, self.limits, journal=kept, progress=progress,
+                      title=title)
         return Result(
             mask=outcome.mask, core=problem.core, magnitude=problem.magnitude, fitness=outcome.validation,
             baseline=outcome.baseline, history=outcome.history, sparsity=float(sparsity), small=float(self.small),

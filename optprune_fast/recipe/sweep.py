@@ -109,7 +109,8 @@ def sweep(model: nn.Module, data: Data, sparsities: Sequence[float] = SPARSITIES
             here = None if place is None else rate_folder(place, sparsity)
             # A strategy that has searched is no longer as it was set up.
             once = replace(ready, strategy=copy.deepcopy(ready.strategy))
-            result = once.search(problem, sparsity, None if here is None else journal_in(here), progress)
+            result = once.search(problem, sparsity, None if here is None else journal_in(here), progress,
+                                 f"sweep, {100 * sparsity:g} %")
             results.append(result)
             if here is not None:
                 result.save(here)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from optprune_fast.engine.evaluator import Evaluator
 from optprune_fast.runtime.errors import message
 from optprune_fast.search.adapters import ADAPTERS
 from optprune_fast.search.annealing import Annealing
@@ -20,15 +21,21 @@ STRATEGIES: dict[str, type[Strategy]] = {
     "genetic": Genetic, "levels": Levels, "particle_swarm": ParticleSwarm, "straight_through": StraightThrough,
     "swap": SwapSearch,
 }
-AUTO_WITHOUT_GRADIENTS = "genetic"  # where an objective gives one number for all samples
+SWAPS_UP_TO = 2e11  # multiply-adds of the dense network over all calibration data; beyond, a hundred swaps take minutes
 
 
-def auto() -> Strategy:
-    """The best measured combination: docs/RESULTS.md, strategies.
+def auto(evaluator: Evaluator | None = None) -> Strategy:
+    """The best measured combination for what an evaluator has to do: docs/RESULTS.md, strategies.
 
     Scores find in seconds what is worth keeping; exact swaps, many at once, take it to where none helps; annealing
-    leaves that place again. Shares are of the run's limits, and what one stage leaves over the next one gets.
+    leaves that place again. Shares are of the run's limits, and what one stage leaves over the next one gets. Where
+    networks or data are so large that swaps cannot be afforded, scores alone; where an objective gives one number for
+    all samples, and so has no gradients of its own, the genetic algorithm.
     """
+    if evaluator is not None and evaluator.objective.whole is not None:
+        return Genetic()
+    if evaluator is not None and evaluator.samples * evaluator.multiply_adds > SWAPS_UP_TO:
+        return Chain([(StraightThrough(), 1.0)], "auto")
     return Chain([(StraightThrough(), 0.2), (SwapSearch(kick=0), 0.8), (Annealing(), 1.0)], "auto")
 
 

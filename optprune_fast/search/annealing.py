@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import math
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
+from optprune_fast.engine.evaluator import Evaluator
 from optprune_fast.masks.operators import swap
 from optprune_fast.search.problem import Problem
 from optprune_fast.search.shortlist import Shortlist, shortlist
-from optprune_fast.search.strategy import Ask, Strategy
+from optprune_fast.search.strategy import Ask, OnPart, Strategy
 
 
 class Annealing(Strategy):
@@ -19,43 +21,58 @@ class Annealing(Strategy):
         ranks ── log-uniform draws ──▶ `wide` swaps ── one part of the data ──▶ `keep` swaps (exact) ──▶ accept one
 
     A swap that lowers the loss is accepted, another with probability exp(-change / temperature). The temperature falls
-    geometrically with the run's progress, from `hot` to `cold`, both in shares of the loss at the start.
+    geometrically with the run's progress, from `hot` to `cold`, both in shares of the loss at the start. What accepts
+    grows with it, since a cold chain is decided by differences that few samples do not show:
+
+        progress        0 ─────── 1/4 ─────── 1/2 ─────── 3/4 ─────── 1
+        accepts on        N / 8   │   N / 4   │   N / 2   │     N           the first of these is at least `first`
+        asked on all N    the mask, every `leg` steps     │   each swap
 
     wide:      swaps that are proposed at once, twice as likely at half the rank
-    keep:      those of them that are evaluated on all calibration data
+    keep:      those of them that may be accepted
     part:      samples that screen; another part each time, so that no few samples decide
+    first:     samples that accept at first, at least
+    leg:       steps on a part of the data after which the mask is asked about on all of them
     refresh:   accepted swaps after which gradients rank anew, on `ranking` samples
     """
 
     name = "annealing"
+    derived: ClassVar[frozenset[str]] = frozenset({"problem", "doublings"})
 
     def __init__(self, wide: int = 384, keep: int = 24, part: int = 1024, hot: float = 1e-3, cold: float = 1e-5,
-                 refresh: int = 15, ranking: int = 2560) -> None:
+                 refresh: int = 15, ranking: int = 2560, first: int = 5000, leg: int = 16) -> None:
         self.wide, self.keep, self.part, self.hot, self.cold = wide, keep, part, hot, cold
-        self.refresh, self.ranking = refresh, ranking
+        self.refresh, self.ranking, self.first, self.leg = refresh, ranking, first, leg
 
     def start(self, problem: Problem) -> None:
         self.problem = problem
+        self.doublings = problem.doublings(self.first)
         self.random = torch.Generator().manual_seed(problem.seed)
         self.parent, self.loss, self.first_loss = problem.start, math.inf, math.inf
-        self.questions = self.rankings = self.since = 0
+        self.questions = self.rankings = self.since = self.level = self.steps = 0
+        self.asks_parent = True
         self.drops = self.adds = self.moves = torch.empty(0, dtype=torch.int64)
 
     def ask(self) -> Ask | None:
-        if self.questions == 0:
-            return self.parent
-        if self.problem.fixed:
+        if self.questions and self.problem.fixed:
             return None
+        if self.asks_parent:
+            return self.parent
         if self.since >= self.refresh or self.rankings == 0:
             self._rank()
         self.moves = self.problem.screen(self.parent, self._propose(), self.questions, self.part, self.keep)
-        return self.parent, self.moves
+        judge = self._judge()
+        return (self.parent, self.moves) if judge is None else OnPart(self.parent, self.moves, judge)
+
+    def _judge(self) -> Evaluator | None:
+        """What accepts at this level; None is all data."""
+        return None if self.level == self.doublings else self.problem.first_part(self.doublings - self.level)
 
     def tell(self, fitness: Tensor) -> None:
         fitness = fitness.cpu()
         self.questions += 1
-        if self.questions == 1:
-            self.loss = self.first_loss = float(fitness[0])
+        if self.asks_parent:
+            self._told_of_parent(float(fitness[0]))
             return
         temperature = abs(self.first_loss) * self.hot * (self.cold / self.hot) ** self.progress
         luck = torch.rand(len(fitness), generator=self.random, dtype=torch.float64)
@@ -63,6 +80,19 @@ class Annealing(Strategy):
         if accepted.numel():
             # The best of the screened first, so the first is the likeliest to be good.
             self._accept(self.moves[accepted[0]], float(fitness[accepted[0]]))
+        self.steps += 1
+        # On all data the parent's loss is known already.
+        self.asks_parent = self.level < self.doublings and self.steps >= self.leg
+
+    def _told_of_parent(self, loss: float) -> None:
+        if self.questions == 1:
+            self.first_loss = loss
+        self.asks_parent, self.steps = False, 0
+        level = min(self.doublings, int(self.progress * (self.doublings + 1)))
+        if level != self.level or self.questions == 1:
+            self.level = level
+            judge = self._judge()
+            self.loss = loss if judge is None else self.problem.fitness_on(judge, self.parent)
 
     def _accept(self, move: Tensor, loss: float) -> None:
         self.parent, self.loss = swap(self.parent, move.reshape(1, -1)), loss
@@ -90,4 +120,3 @@ class Annealing(Strategy):
         """int64 [wide] in [0, size): low ranks as often as the many high ones together."""
         drawn = torch.rand(self.wide, generator=self.random, dtype=torch.float64)
         return ((drawn * math.log(size + 1)).exp() - 1).long().clamp(max=size - 1)
-

@@ -12,7 +12,7 @@ from torch import Tensor
 from optprune_fast.masks.operators import swap
 from optprune_fast.masks.packed import PackedMasks
 from optprune_fast.search.problem import Problem
-from optprune_fast.search.strategy import Ask, Strategy
+from optprune_fast.search.strategy import Ask, OnPart, Strategy
 
 
 class Chain(Strategy):
@@ -46,7 +46,7 @@ class Chain(Strategy):
     def tell(self, fitness: Tensor) -> None:
         assert self.asked is not None
         winner = int(fitness.argmin())
-        if float(fitness[winner]) < self.best_fitness:
+        if not isinstance(self.asked, OnPart) and float(fitness[winner]) < self.best_fitness:
             parent, moves = (self.asked, None) if isinstance(self.asked, PackedMasks) else self.asked
             self.best = parent[winner] if moves is None else swap(parent, moves[winner:winner + 1])
             self.best_fitness = float(fitness[winner])

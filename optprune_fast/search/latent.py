@@ -52,7 +52,7 @@ def masks_of(problem: Problem, weights: Tensor, scores: Tensor) -> PackedMasks:
                                  scores=scores))
     layout, core = problem.layout, problem.core.words
     mask, weight = chosen(scores.to(core.device), problem.choices).nonzero().unbind(1)
-    position = layout.positions(weights)[weight]
+    position = layout.positions(weights[weight])
     words = core.repeat(len(scores), 1)
     # An open weight is not core and is chosen once a mask, so adding powers of two is the bitwise or.
     words.view(-1).index_add_(0, mask * layout.W + position // 64, torch.ones_like(position) << position % 64)

@@ -122,9 +122,25 @@ class Problem:
             number = self.evaluator.samples // size
             if number < 2 or not self.evaluator.batches.held:
                 return [self.evaluator]
-            order = torch.randperm(self.evaluator.samples, generator=torch.Generator().manual_seed(self.seed))
-            self._parts[size] = [self.evaluator.subset(some) for some in order.tensor_split(number)]
+            self._parts[size] = [self.evaluator.subset(some) for some in self._order.tensor_split(number)]
         return self._parts[size]
+
+    def doublings(self, size: int) -> int:
+        """How often a part of at least `size` samples doubles up to all calibration data; 0 where they are streamed."""
+        return max(0, (self.evaluator.samples // size).bit_length() - 1) if self.evaluator.batches.held else 0
+
+    def first_part(self, doublings: int) -> Evaluator:
+        """So many doublings away from all data; the smaller is a part of the larger."""
+        if doublings not in self._first_parts:
+            some = self._order[:self.evaluator.samples >> doublings]
+            self._first_parts[doublings] = self.evaluator.subset(some)
+        return self._first_parts[doublings]
+
+    def fitness_on(self, part: Evaluator, mask: PackedMasks) -> float:
+        """The fitness of one mask on a part of the data; infinity for a NaN."""
+        self.work.screened += part.samples / self.evaluator.samples
+        fitness = float(part(mask)[0])
+        return fitness if fitness == fitness else float("inf")
 
     def screen(self, parent: PackedMasks, moves: Tensor, number: int, size: int, keep: int) -> Tensor:
         """The `keep` moves that look best on one part of the data, part `number` of those of `size` samples."""
@@ -136,7 +152,15 @@ class Problem:
         return moves[part.moves(parent, moves).nan_to_num(torch.inf).argsort(stable=True)[:keep]]
 
     @cached_property
+    def _order(self) -> Tensor:
+        return torch.randperm(self.evaluator.samples, generator=torch.Generator().manual_seed(self.seed))
+
+    @cached_property
     def _parts(self) -> dict[int, list[Evaluator]]:
+        return {}
+
+    @cached_property
+    def _first_parts(self) -> dict[int, Evaluator]:
         return {}
 
 

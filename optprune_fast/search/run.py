@@ -18,7 +18,9 @@ from optprune_fast.masks.packed import PackedMasks
 from optprune_fast.runtime.errors import EvaluationWarning, message
 from optprune_fast.search.journal import Journal
 from optprune_fast.search.problem import Problem
-from optprune_fast.search.strategy import Ask, Strategy
+from optprune_fast.search.strategy import OnPart, Strategy
+
+Question = PackedMasks | tuple[PackedMasks, Tensor]
 
 
 @dataclass(frozen=True)
@@ -52,12 +54,12 @@ class Outcome:
 
 
 def run(problem: Problem, strategy: Strategy, validation: Evaluator, limits: Limits, *, journal: Journal | None = None,
-        progress: bool | None = None, clock: Callable[[], float] = time.monotonic) -> Outcome:
+        progress: bool | None = None, title: str = "prune", clock: Callable[[], float] = time.monotonic) -> Outcome:
     """Ask, evaluate, tell, until a limit, the end of the strategy or Ctrl-C.
 
     Whenever the fitness on the calibration data improves, the mask is judged on `validation`, and the best there is
     kept; the magnitude mask is the first to be judged, so nothing worse is ever returned. With a `journal`, a run goes
-    on where an earlier one was when the journal was written.
+    on where an earlier one was when the journal was written. `title` names the progress bar.
     """
     start = clock()
     # Asked before anything else, so that what cannot be kept is said before any work.
@@ -71,7 +73,7 @@ def run(problem: Problem, strategy: Strategy, validation: Evaluator, limits: Lim
         start -= outcome.seconds
     if outcome.stopped_by:
         return outcome
-    bar = _bar(limits, progress)
+    bar = _bar(limits, progress, title)
     try:
         while True:
             outcome.seconds = clock() - start
@@ -85,15 +87,17 @@ def run(problem: Problem, strategy: Strategy, validation: Evaluator, limits: Lim
             if asked is None:
                 outcome.stopped_by = "strategy"
                 break
-            whole = _size(asked)
-            asked = _first(asked, limits, outcome.evaluations)
-            _check(asked, problem, strategy)
-            fitness = _evaluate(asked, problem.evaluator)
+            judge = asked.part if isinstance(asked, OnPart) else problem.evaluator
+            question = (asked.parent, asked.moves) if isinstance(asked, OnPart) else asked
+            whole = _size(question)
+            question = _first(question, limits, outcome.evaluations)
+            _check(question, problem, strategy)
+            fitness = _evaluate(question, judge)
             outcome.evaluations += len(fitness)
             winner = int(fitness.argmin())
-            if float(fitness[winner]) < outcome.best:
+            if judge is problem.evaluator and float(fitness[winner]) < outcome.best:
                 outcome.best = float(fitness[winner])
-                _judge(_mask(asked, winner), outcome, validation, clock() - start)
+                _judge(_mask(question, winner), outcome, validation, clock() - start)
             _advance(bar, limits, outcome, clock() - start)
             if len(fitness) == whole:  # a cut question is not told: the run is over
                 strategy.tell(fitness)
@@ -138,11 +142,11 @@ def _share_used(limits: Limits, evaluations: int, seconds: float) -> float:
     return max(counted, 0.0 if limits.seconds is None else min(1.0, seconds / limits.seconds))
 
 
-def _size(asked: Ask) -> int:
+def _size(asked: Question) -> int:
     return len(asked) if isinstance(asked, PackedMasks) else len(asked[1])
 
 
-def _first(asked: Ask, limits: Limits, evaluations: int) -> Ask:
+def _first(asked: Question, limits: Limits, evaluations: int) -> Question:
     """No more of the question than the limit has room for."""
     if limits.evaluations is None:
         return asked
@@ -150,11 +154,11 @@ def _first(asked: Ask, limits: Limits, evaluations: int) -> Ask:
     return asked[:room] if isinstance(asked, PackedMasks) else (asked[0], asked[1][:room])
 
 
-def _mask(asked: Ask, number: int) -> PackedMasks:
+def _mask(asked: Question, number: int) -> PackedMasks:
     return asked[number] if isinstance(asked, PackedMasks) else swap(asked[0], asked[1][number:number + 1])
 
 
-def _check(asked: Ask, problem: Problem, strategy: Strategy) -> None:
+def _check(asked: Question, problem: Problem, strategy: Strategy) -> None:
     """Every candidate keeps the budget and the core, or the strategy is at fault and named."""
     if _size(asked) == 0:
         raise ValueError(message(f"strategy {strategy.name!r}", "it must ask for at least one candidate",
@@ -169,7 +173,7 @@ def _check(asked: Ask, problem: Problem, strategy: Strategy) -> None:
                                  core=problem.core))
 
 
-def _evaluate(asked: Ask, evaluator: Evaluator) -> Tensor:
+def _evaluate(asked: Question, evaluator: Evaluator) -> Tensor:
     fitness = evaluator(asked) if isinstance(asked, PackedMasks) else evaluator.moves(*asked)
     lost = fitness.isnan()
     if bool(lost.any()):
@@ -179,11 +183,11 @@ def _evaluate(asked: Ask, evaluator: Evaluator) -> Tensor:
     return fitness
 
 
-def _bar(limits: Limits, progress: bool | None) -> tqdm:
+def _bar(limits: Limits, progress: bool | None, title: str) -> tqdm:
     total = limits.evaluations if limits.evaluations is not None else limits.seconds
     shape = "{desc} {bar} {n:.0f}/{total:.0f}" + (" evaluations" if limits.evaluations is not None else " s")
     # disable=None is silent when the output is not a terminal.
-    return tqdm(total=total, desc="prune", bar_format=shape + " {postfix}", leave=False,
+    return tqdm(total=total, desc=title, bar_format=shape + " {postfix}", leave=False,
                 disable=None if progress is None else not progress)
 
 

@@ -3,14 +3,28 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 from torch import Tensor
 
+from optprune_fast.engine.evaluator import Evaluator
 from optprune_fast.masks.packed import PackedMasks
 from optprune_fast.search.problem import Problem
 
-Ask = PackedMasks | tuple[PackedMasks, Tensor]
+
+class OnPart(NamedTuple):
+    """A question of moves that only a part of the calibration data answers, for the strategy's own use.
+
+    Each move counts as an evaluation, however small the part is; none of them can become the run's result before it
+    is asked about on all data.
+    """
+
+    parent: PackedMasks
+    moves: Tensor
+    part: Evaluator
+
+
+Ask = PackedMasks | tuple[PackedMasks, Tensor] | OnPart
 
 
 class Strategy(ABC):
@@ -34,7 +48,8 @@ class Strategy(ABC):
 
     @abstractmethod
     def ask(self) -> Ask | None:
-        """Masks to evaluate, or `(parent, moves)` with moves int64 [M, F]; None if nothing is left to try."""
+        """Masks to evaluate, or `(parent, moves)` with moves int64 [M, F], or moves `OnPart` of the data; None if
+        nothing is left to try."""
 
     @abstractmethod
     def tell(self, fitness: Tensor) -> None:

@@ -21,7 +21,12 @@ RUNS = {
         {"evaluations": 800},
         lambda figures: figures["kept"] <= 323 and figures["after"] > figures["before"],
     ),
+    "tune_search": (
+        {"trials": 4, "evaluations": 150},
+        lambda figures: figures["tuned"] <= figures["defaults"] < figures["magnitude"],
+    ),
 }
+NEEDS = {"tune_search": "optuna"}
 
 
 def test_every_example_has_a_run():
@@ -30,6 +35,8 @@ def test_every_example_has_a_run():
 
 @pytest.mark.parametrize("name", RUNS)
 def test_example_shows_what_it_says(name, capsys):
+    if name in NEEDS:
+        pytest.importorskip(NEEDS[name], reason=f"{NEEDS[name]} is not installed")
     arguments, claim = RUNS[name]
     figures = runpy.run_path(str(EXAMPLES / f"{name}.py"))["main"](**arguments)
     assert claim(figures), figures

@@ -38,6 +38,13 @@ def test_every_result_keeps_its_budget_and_the_first_is_that_of_prune(network, s
     assert curve.results[0].mask == prune(network, samples, 0.5, evaluations=150).mask
 
 
+def test_the_progress_bar_names_the_sparsity(network, samples, capsys):
+    sweep(network, samples, (0.5, 0.985), strategy="genetic", evaluations=2, progress=True)
+    shown = capsys.readouterr().err
+    assert "sweep, 50 %" in shown
+    assert "sweep, 98.5 %" in shown
+
+
 def test_a_seed_repeats_and_another_is_another(network, samples, curve):
     assert essence(sweep(network, samples, RATES, evaluations=150)) == essence(curve)
     assert essence(sweep(network, samples, RATES, evaluations=150, seed=1)) != essence(curve)

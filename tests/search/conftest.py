@@ -15,7 +15,7 @@ from optprune_fast.search.straight_through import StraightThrough
 from optprune_fast.search.swaps import SwapSearch
 
 SMALL_ONES = {
-    "annealing": lambda: Annealing(wide=40, keep=8, part=40, refresh=4, ranking=60),
+    "annealing": lambda: Annealing(wide=40, keep=8, part=40, refresh=4, ranking=60, first=30, leg=3),
     "cross_entropy": lambda: CrossEntropy(population=10, elite=0.2),
     "differential_evolution": lambda: DifferentialEvolution(population=8),
     "genetic": lambda: Genetic(population=6, children=10),

@@ -1,14 +1,7 @@
 """A journal: a run that was stopped anywhere goes on from it and ends bit for bit like one that was not."""
 
-import contextlib
 import json
 import math
-import os
-import signal
-import subprocess
-import sys
-import textwrap
-import time
 
 import pytest
 import torch
@@ -21,6 +14,7 @@ from optprune_fast.search.chain import Chain
 from optprune_fast.search.encoding import decode, encode
 from optprune_fast.search.journal import Journal
 from optprune_fast.search.run import Limits, run
+from scripts.kill_runs import Server
 
 LIMIT = 120
 
@@ -97,56 +91,10 @@ def test_seconds_of_earlier_runs_count(problem_of, validation, tmp_path):
     assert 50 <= later.seconds < 60
 
 
-# Imports once, then forks for each path that it reads, and answers with the child's number, what it found, and "ended".
-KILLED = """
-    import os, sys, torch, optprune_fast as opf, optprune_fast.search.journal as journal
-    journal.Journal.due = property(lambda self: True)
-
-    def search(path):
-        torch.manual_seed(0)
-        net = torch.nn.Sequential(torch.nn.Linear(20, 16), torch.nn.ReLU(), torch.nn.Linear(16, 4))
-        x = torch.randn(400, 20)
-        result = opf.prune(net, (x, (x @ torch.randn(20, 4)).argmax(1)), 0.8, evaluations=1500, backend="torch",
-                           strategy="swap", journal=path)
-        print(result.mask.words.flatten().tolist(), result.fitness, result.evaluations, flush=True)
-
-    for line in sys.stdin:
-        child = os.fork()
-        if not child:
-            search(line.strip() or None)
-            os._exit(0)
-        print(child, flush=True)
-        os.waitpid(child, 0)
-        print("ended", flush=True)
-"""
-
-
 def test_twenty_kills_at_random_moments_change_no_bit(tmp_path):
-    moment, kills = torch.Generator().manual_seed(0), 0
-    with subprocess.Popen([sys.executable, "-c", textwrap.dedent(KILLED)], stdin=subprocess.PIPE,
-                          stdout=subprocess.PIPE, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"}) as server:
-        def started(path):
-            server.stdin.write(f"{path}\n")
-            server.stdin.flush()
-            return int(server.stdout.readline())
-
-        def answer():
-            lines = list(iter(server.stdout.readline, "ended\n"))
-            return lines[0] if lines else ""
-
-        started("")
-        whole, found = answer(), ""
-        for _ in range(200):
-            child = started(tmp_path / "journal")
-            if kills < 20:
-                time.sleep(0.02 + 0.15 * float(torch.rand(1, generator=moment)))
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(child, signal.SIGKILL)
-                    kills += 1
-            found = answer()
-            if found:
-                break
-        server.stdin.close()
+    with Server() as server:
+        whole = server.search("swap", 0)
+        found, kills = server.killed("swap", 0, tmp_path / "journal", 20, torch.Generator().manual_seed(0))
     assert kills >= 10
     assert found == whole != ""
 

@@ -1,24 +1,31 @@
 """A run: exact limits, a fair judge, NaN and Ctrl-C, a bar that is silent where nobody looks."""
 
 import pytest
+import torch
 
 from optprune_fast.runtime.errors import EvaluationWarning
 from optprune_fast.search import STRATEGIES, strategy_named
+from optprune_fast.search import run as run_module
+from optprune_fast.search.chain import Chain
 from optprune_fast.search.run import Limits, run
+from optprune_fast.search.strategy import OnPart, Strategy
 
 LONGEST = {"straight_through": 81}  # 400 steps in legs of 5, and the start
 ENDLESS = [name for name in STRATEGIES if name != "levels"]  # two layers have few levels: it tries them all, and ends
 
 
 class Tampered:
-    """An evaluator whose fitness passes through `change`; counts its calls and candidates."""
+    """An evaluator whose fitness passes through `change`; counts its calls. So are those on parts of the data."""
 
     def __init__(self, inner, change=lambda fitness, calls: fitness):
         self.inner, self.change = inner, change
-        self.calls = self.candidates = 0
+        self.calls = 0
 
     def __getattr__(self, name):
         return getattr(self.inner, name)
+
+    def subset(self, samples):
+        return Tampered(self.inner.subset(samples), self.change)
 
     def __call__(self, masks):
         return self._told(self.inner(masks))
@@ -28,9 +35,7 @@ class Tampered:
 
     def _told(self, fitness):
         self.calls += 1
-        fitness = self.change(fitness.clone(), self.calls)
-        self.candidates += len(fitness)
-        return fitness
+        return self.change(fitness.clone(), self.calls)
 
 
 # ---- limits
@@ -38,10 +43,18 @@ class Tampered:
 
 @pytest.mark.parametrize("name", ENDLESS)
 @pytest.mark.parametrize("evaluations", [1, 2, 95, 96, 97, 250])
-def test_the_limit_of_evaluations_is_met_exactly(small_one, problem_of, evaluator, validation, name, evaluations):
-    counted, most = Tampered(evaluator), LONGEST.get(name, evaluations)
-    outcome = run(problem_of(evaluator=counted), small_one(name), validation, Limits(evaluations))
-    assert counted.candidates == outcome.evaluations == min(evaluations, most)
+def test_the_limit_of_evaluations_is_met_exactly(small_one, problem_of, validation, name, evaluations, monkeypatch):
+    asked, most = [], LONGEST.get(name, evaluations)
+    evaluate = run_module._evaluate
+
+    def counted(question, judge):  # of the calibration data or a part of them
+        fitness = evaluate(question, judge)
+        asked.extend(fitness.tolist() if judge is not validation else [])
+        return fitness
+
+    monkeypatch.setattr(run_module, "_evaluate", counted)
+    outcome = run(problem_of(), small_one(name), validation, Limits(evaluations))
+    assert len(asked) == outcome.evaluations == min(evaluations, most)
     assert outcome.stopped_by == ("evaluations" if evaluations <= most else "strategy")
 
 
@@ -132,6 +145,55 @@ def test_an_interrupted_run_returns_what_it_had_found(small_one, problem_of, eva
     whole = run(problem_of(), small_one(name), validation, Limits(stopped.evaluations))
     assert whole.stopped_by == "evaluations"
     assert (stopped.mask, stopped.validation) == (whole.mask, whole.validation)
+
+
+class OnParts(Strategy):
+    """Asks about the start, then about swaps on a part of the data, then about the best of these on all."""
+
+    name = "on_parts"
+
+    def start(self, problem):
+        self.problem, self.question = problem, 0
+        self.part = problem.evaluator.subset(torch.arange(20))
+        drops, adds = (flags.indices()[:6] for flags in (problem.magnitude & ~problem.core, problem.pool))
+        self.moves = torch.stack([drops, adds], 1)
+
+    def ask(self):
+        self.question += 1
+        if self.question == 1:
+            return self.problem.start
+        if self.question == 2:
+            return OnPart(self.problem.start, self.moves, self.part)
+        return (self.problem.start, self.moves[self.best][None]) if self.question == 3 else None
+
+    def tell(self, fitness):
+        if self.question == 2:
+            assert torch.equal(fitness, self.part.moves(self.problem.start, self.moves))
+            self.best = int(fitness.argmin())
+
+
+@pytest.mark.parametrize("made", [OnParts, lambda: Chain([(OnParts(), 1.0)])])
+def test_what_a_part_of_the_data_says_is_counted_and_decides_nothing(problem_of, validation, evaluator, made):
+    """Fitness is far lower on the part, so a run that took it for fitness on all data would return one of its swaps."""
+    part = evaluator.subset(torch.arange(20))
+    problem, strategy = problem_of(evaluator=Lower(evaluator, part)), made()
+    outcome = run(problem, strategy, validation, Limits(10**6))
+    assert (outcome.evaluations, outcome.stopped_by) == (1 + 6 + 1, "strategy")
+    assert [row["evaluations"] for row in outcome.history] in ([1], [1, 8])
+    assert outcome.best >= float(evaluator(problem.magnitude)[0]) - 1
+    if isinstance(strategy, Chain):
+        assert strategy.best_fitness == outcome.best
+
+
+class Lower(Tampered):
+    """Its parts give fitness that is lower by 100."""
+
+    def __init__(self, inner, part):
+        super().__init__(inner)
+        self.lower = Tampered(part, lambda fitness, calls: fitness - 100)
+
+    def subset(self, samples):
+        return self.lower
 
 
 # ---- NaN

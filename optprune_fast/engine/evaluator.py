@@ -8,7 +8,6 @@ from functools import cached_property
 
 import torch
 from torch import Tensor, nn
-from torch.utils.flop_counter import FlopCounterMode
 
 from optprune_fast.engine import gradients
 from optprune_fast.engine import objective as objectives
@@ -199,16 +198,40 @@ class Evaluator:
         >>> ev.subset(torch.tensor([0, 2])).samples
         2
         """
+        return self._over(self.batches.subset(samples))
+
+    def on(self, data: Data) -> Evaluator:
+        """An evaluator of the same network on other data, which it holds. Like `subset` it shares the captured plan and
+        the snapshot of the weights.
+
+        >>> ev = Evaluator(nn.Linear(3, 2), (torch.randn(4, 3), torch.tensor([0, 1, 0, 1])), backend="torch")
+        >>> ev.on((torch.randn(7, 3), torch.tensor([0] * 7))).samples
+        7
+        """
+        other = self._over(Batches(data))
+        example = other._example()
+        outputs = other._forward.dense(example)
+        other._has_classes = objectives.has_classes(outputs, example.targets)
+        other._check_targets()
+        return other
+
+    def _over(self, batches: Batches) -> Evaluator:
         other = copy(self)
-        other.batches = self.batches.subset(samples)
-        other.samples, other._last_masks = other.batches.size, None
-        other._compiled = self._compiled.over(other.batches)
+        other.batches, other.samples, other._last_masks = batches, batches.size, None
+        other._compiled = self._compiled.over(batches)
         other._hand_over = self._hand_over.over(other._compiled)
         return other
+
+    def _check_targets(self) -> None:
+        if self.objective.needs_targets:
+            for kind in self.batches.kinds:  # sequences of other lengths, for example
+                objectives.check_targets(self.objective.name, self._dense(kind.example), kind.extremes)
 
     @cached_property
     def multiply_adds(self) -> int:
         """Of the dense network for one sample, as torch counts them: what decides which searches can be afforded."""
+        from torch.utils.flop_counter import FlopCounterMode  # it imports triton
+
         example = self._example()
         with FlopCounterMode(display=False) as counter:
             self._forward.dense(example)
@@ -312,9 +335,7 @@ class Evaluator:
         outputs = self._forward.dense(example)
         self.objective: Objective = objectives.named_or_own(objective, outputs, example.targets)
         self._has_classes = objectives.has_classes(outputs, example.targets)
-        if self.objective.needs_targets:
-            for kind in self.batches.kinds:  # sequences of other lengths, for example
-                objectives.check_targets(self.objective.name, self._dense(kind.example), kind.extremes)
+        self._check_targets()
         self.fitness_dtype = torch.float64 if outputs.dtype == torch.float64 else torch.float32
         self._sample_bytes = sample_bytes(lambda: self._forward.dense(example), example.size)
         masks = PackedMasks.full(self.layout, self._forward.device)

@@ -65,8 +65,8 @@ class Prepared:
         else:
             calibration, held_out, name = batches, collect(validation), "validation data of the caller"
         # Which candidates go to torch differs between instruction sets, and a seed must give one mask on all of them.
-        evaluator, judge = (Evaluator(model, part, objective, backend, layout=layout, hand_over=False)
-                            for part in (calibration, held_out))
+        evaluator = Evaluator(model, calibration, objective, backend, layout=layout, hand_over=False)
+        judge = evaluator.on(held_out)
         if strategy == "auto":
             searcher = auto(evaluator)
         return Prepared(evaluator, judge, name, searcher, share, reach, limits, seed)

@@ -11,7 +11,7 @@ from torch import Tensor
 from optprune_fast.engine.evaluator import Evaluator
 from optprune_fast.masks.operators import swap
 from optprune_fast.search.problem import Problem
-from optprune_fast.search.shortlist import Shortlist, shortlist
+from optprune_fast.search.shortlist import shortlist
 from optprune_fast.search.strategy import Ask, OnPart, Strategy
 
 
@@ -99,9 +99,7 @@ class Annealing(Strategy):
         self.since += 1
 
     def _rank(self) -> None:
-        parts = self.problem.parts(self.ranking)
-        part = None if len(parts) == 1 else parts[self.rankings % len(parts)]
-        ranked: Shortlist = shortlist(self.problem, self.parent, part)
+        ranked = shortlist(self.problem, self.parent, self.problem.part(self.ranking, self.rankings))
         self.drops, self.adds = ranked.drops, ranked.adds
         self.rankings, self.since = self.rankings + 1, 0
 

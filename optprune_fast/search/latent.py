@@ -34,9 +34,11 @@ def chosen(scores: Tensor, choices: int) -> Tensor:
     if bool(scores.isnan().any()):
         raise ValueError(message("latent scores", "scores must not be NaN", "infinities rank like any number",
                                  scores=scores))
-    last = scores.topk(choices, dim=1, sorted=False).values.amin(1, keepdim=True)
+    last = scores.kthvalue(scores.shape[1] - choices + 1, dim=1, keepdim=True).values
     above, level = scores > last, scores == last
     room = choices - above.sum(1, keepdim=True)
+    if bool((level.sum(1, keepdim=True) == room).all()):  # no score is shared with one that has no room
+        return above | level
     return above | (level & (level.cumsum(1) <= room))
 
 

@@ -115,15 +115,17 @@ class Problem:
         self.work.gradients += 1.0 if evaluator is None else evaluator.samples / self.evaluator.samples
         return torch.cat([g.flatten() for g, _ in pairs]).float(), torch.cat([f.flatten() for _, f in pairs]).float()
 
-    def parts(self, size: int) -> list[Evaluator]:
-        """The calibration data in seeded random parts of at least `size` samples, or as a whole where they are fewer
-        than two parts, or streamed."""
-        if size not in self._parts:
-            number = self.evaluator.samples // size
-            if number < 2 or not self.evaluator.batches.held:
-                return [self.evaluator]
-            self._parts[size] = [self.evaluator.subset(some) for some in self._order.tensor_split(number)]
-        return self._parts[size]
+    def part(self, size: int, number: int) -> Evaluator:
+        """One of the seeded random parts, of at least `size` samples each, that the calibration data are cut into; the
+        numbers go round. All data where there are fewer than two parts, or where they are streamed. It is copied when
+        it is first asked for, and kept."""
+        parts = self.evaluator.samples // size
+        if parts < 2 or not self.evaluator.batches.held:
+            return self.evaluator
+        key = (size, number % parts)
+        if key not in self._parts:
+            self._parts[key] = self.evaluator.subset(self._order.tensor_split(parts)[number % parts])
+        return self._parts[key]
 
     def doublings(self, size: int) -> int:
         """How often a part of at least `size` samples doubles up to all calibration data; 0 where they are streamed."""
@@ -144,10 +146,9 @@ class Problem:
 
     def screen(self, parent: PackedMasks, moves: Tensor, number: int, size: int, keep: int) -> Tensor:
         """The `keep` moves that look best on one part of the data, part `number` of those of `size` samples."""
-        parts = self.parts(size)
-        if len(parts) == 1 or len(moves) <= keep:
+        part = self.part(size, number)
+        if part is self.evaluator or len(moves) <= keep:
             return moves[:keep]
-        part = parts[number % len(parts)]
         self.work.screened += len(moves) * part.samples / self.evaluator.samples
         return moves[part.moves(parent, moves).nan_to_num(torch.inf).argsort(stable=True)[:keep]]
 
@@ -156,7 +157,7 @@ class Problem:
         return torch.randperm(self.evaluator.samples, generator=torch.Generator().manual_seed(self.seed))
 
     @cached_property
-    def _parts(self) -> dict[int, list[Evaluator]]:
+    def _parts(self) -> dict[tuple[int, int], Evaluator]:
         return {}
 
     @cached_property

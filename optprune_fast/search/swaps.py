@@ -6,13 +6,16 @@ swaps, because swaps interact.
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import torch
 from torch import Tensor
 
+from optprune_fast.engine.evaluator import Evaluator
 from optprune_fast.masks.operators import candidate_seeds, mutate, swap
 from optprune_fast.search.problem import Problem
 from optprune_fast.search.shortlist import shortlist
-from optprune_fast.search.strategy import Ask, Strategy
+from optprune_fast.search.strategy import Ask, OnPart, Strategy
 
 
 class SwapSearch(Strategy):
@@ -20,21 +23,28 @@ class SwapSearch(Strategy):
 
         shortlist ── pairs ──▶ singles (exact) ── best first ──▶ prefixes of 1, 2, 4, … swaps (exact) ──▶ accept
 
-    Where no single swap helps, the next pairs further down the shortlist are asked for; where those do not help either,
-    the best mask is kicked by random swaps and searched again.
+    Where no single swap helps, the next pairs further down the shortlist are asked for. The first answers come from a
+    part of the data, which doubles where those do not help either, and with the run's progress:
+
+        answers come from    N / 8 ──▶ N / 4 ──▶ N / 2 ──▶ N, all data        the first of these is at least `first`
+
+    Where no swap helps on all data, the best mask is kicked by random swaps and searched again.
 
     pairs:   swaps asked for at once
     kick:    share of the chosen weights that a kick swaps; 0 ends the search where no swap helps
     ranking: samples whose gradients rank, another part of the data each time
+    first:   samples that answer at first, at least
     """
 
     name = "swap"
+    derived: ClassVar[frozenset[str]] = frozenset({"problem", "doublings"})
 
-    def __init__(self, pairs: int = 96, kick: float = 0.02, ranking: int = 5120) -> None:
-        self.pairs, self.kick, self.ranking = pairs, kick, ranking
+    def __init__(self, pairs: int = 96, kick: float = 0.02, ranking: int = 5120, first: int = 5000) -> None:
+        self.pairs, self.kick, self.ranking, self.first = pairs, kick, ranking, first
 
     def start(self, problem: Problem) -> None:
         self.problem = problem
+        self.doublings, self.level = problem.doublings(self.first), 0
         self.parent, self.loss = problem.start, float("inf")
         self.best, self.best_loss = problem.start, float("inf")
         self.depth = self.kicks = self.rankings = 0
@@ -47,13 +57,22 @@ class SwapSearch(Strategy):
         if self.problem.fixed or self.stage == "optimum":
             return None
         if self.stage == "singles":
+            if self.level < self.doublings and self.progress * (self.doublings + 1) >= self.level + 1:
+                self._double()
+                return self.parent
             self.moves = self._propose()
-        return self.parent, self.moves
+        judge = self._judge()
+        return (self.parent, self.moves) if judge is None else OnPart(self.parent, self.moves, judge)
+
+    def _judge(self) -> Evaluator | None:
+        """Who answers at this level; None is all data."""
+        return None if self.level == self.doublings else self.problem.first_part(self.doublings - self.level)
 
     def tell(self, fitness: Tensor) -> None:
         fitness = fitness.cpu()
         if self.stage == "parent":
-            self.loss = float(fitness[0])
+            judge = self._judge()
+            self.loss = float(fitness[0]) if judge is None else self.problem.fitness_on(judge, self.parent)
             self._shortlist()
             self.stage = "singles"
         elif self.stage == "singles":
@@ -71,14 +90,22 @@ class SwapSearch(Strategy):
 
     def _accept(self, move: Tensor, loss: float) -> None:
         self.parent, self.loss, self.depth = swap(self.parent, move.reshape(1, -1)), loss, 0
-        if loss < self.best_loss:
+        if self.level == self.doublings and loss < self.best_loss:
             self.best, self.best_loss = self.parent, loss
         self._shortlist()
 
+    def _double(self) -> None:
+        """On to twice as many samples, and first of all to the loss of the mask there and on all data."""
+        self.level, self.depth, self.stage = self.level + 1, 0, "parent"
+
     def _deeper(self) -> None:
-        """No swap helped: look further down the shortlist, and at its end start from a kicked best mask."""
+        """No swap helped: look further down the shortlist, at its end on more data, and on all of them from a kicked
+        best mask."""
         self.depth += 1
         if (self.depth + 1) * self.pairs <= min(self.drops.numel(), self.adds.numel()) and self.depth < 8:
+            return
+        if self.level < self.doublings:
+            self._double()
             return
         if not self.kick:
             self.stage = "optimum"
@@ -92,8 +119,7 @@ class SwapSearch(Strategy):
         self.stage = "parent"
 
     def _shortlist(self) -> None:
-        parts = self.problem.parts(self.ranking)
-        ranked = shortlist(self.problem, self.parent, None if len(parts) == 1 else parts[self.rankings % len(parts)])
+        ranked = shortlist(self.problem, self.parent, self.problem.part(self.ranking, self.rankings))
         self.rankings += 1
         self.drops, self.adds = ranked.drops, ranked.adds
 

@@ -75,6 +75,35 @@ def test_streamed_data_cannot_be_picked_from(network, samples):
         Evaluator(network, samples, stream=True).subset(PICKED)
 
 
+# ---- other data
+
+
+@pytest.mark.parametrize("objective", ["cross_entropy", "error", "kl_to_dense"])
+def test_on_other_data_it_is_an_evaluator_made_for_them(network, samples, objective):
+    random = torch.Generator().manual_seed(9)
+    other = torch.randn(90, 16, generator=random), torch.randint(4, (90,), generator=random)
+    found, made = Evaluator(network, samples, objective).on(other), Evaluator(network, other, objective)
+    masks, moves = random_masks(made.layout, 100, [1, 2, 3]), torch.tensor([[0, 5], [7, -1], [400, 30]])
+    assert (found.samples, found.backend) == (90, made.backend)
+    assert torch.equal(found(masks), made(masks))
+    assert torch.equal(found.moves(masks[0], moves), made.moves(masks[0], moves))
+    assert found.metrics(masks).keys() == made.metrics(masks).keys()
+
+
+def test_on_data_of_another_shape_it_captures_anew_and_targets_are_checked_anew():
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(3)
+        network = torch.nn.Sequential(torch.nn.Conv2d(1, 2, 3), torch.nn.ReLU(), torch.nn.AdaptiveAvgPool2d(1),
+                                      torch.nn.Flatten(), torch.nn.Linear(2, 4))
+    first = torch.randn(9, 1, 8, 8), torch.arange(9) % 4
+    second = torch.randn(7, 1, 6, 5), torch.arange(7) % 4
+    evaluator = Evaluator(network, first)
+    masks = random_masks(evaluator.layout, 12, [1, 2])
+    assert torch.equal(evaluator.on(second)(masks), Evaluator(network, second)(masks))
+    with pytest.raises(ValueError, match=r"targets must lie in \[0, 4\)"):
+        evaluator.on((second[0], torch.full((7,), 4)))
+
+
 # ---- mean gradients
 
 

@@ -22,7 +22,7 @@ SMALL_ONES = {
     "levels": lambda: Levels(children=5),
     "particle_swarm": lambda: ParticleSwarm(particles=8),
     "straight_through": lambda: StraightThrough(steps=400, batch=8, leg=5, rate=0.1),
-    "swap": lambda: SwapSearch(pairs=12),
+    "swap": lambda: SwapSearch(pairs=12, first=30),
 }
 
 

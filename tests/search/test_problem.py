@@ -130,19 +130,19 @@ def test_a_start_that_breaks_a_rule_is_an_error(problem_of, evaluator, change, t
 
 def test_parts_are_seeded_cover_the_data_once_and_are_kept(problem_of, evaluator):
     problem = problem_of(seed=5)
-    parts = problem.parts(40)
+    parts = [problem.part(40, number) for number in range(3)]
     assert [part.samples for part in parts] == [50, 50, 50]
     masks = random_masks(problem.layout, problem.budget, [1, 2])
     assert torch.allclose(torch.stack([part(masks) for part in parts]).mean(0), evaluator(masks), rtol=1e-6)
-    assert problem.parts(40) is parts
-    assert torch.equal(problem_of(seed=5).parts(40)[0](masks), parts[0](masks))
-    assert problem.parts(76) == [evaluator]
+    assert problem.part(40, 3) is parts[0]
+    assert torch.equal(problem_of(seed=5).part(40, 0)(masks), parts[0](masks))
+    assert problem.part(76, 0) is problem.part(76, 1) is evaluator
 
 
 def test_screening_keeps_the_best_of_a_part_and_is_counted(problem_of):
     problem = problem_of(small=1, pool=1)
     moves = torch.stack([problem.magnitude.indices()[:20], problem.pool.indices()[:20]], dim=1)
-    part = problem.parts(40)[1]
+    part = problem.part(40, 1)
     best = moves[part.moves(problem.magnitude, moves).argsort(stable=True)[:5]]
     assert torch.equal(problem.screen(problem.magnitude, moves, 4, 40, 5), best)
     assert problem.work.screened == pytest.approx(20 / 3)

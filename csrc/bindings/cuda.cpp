@@ -7,6 +7,7 @@
 
 #include "common/cuda_device.h"
 #include "kernels/masked_linear/cuda.h"
+#include "kernels/topk_threshold/cuda.h"
 
 namespace py = pybind11;
 
@@ -29,15 +30,29 @@ void masked_linear(int device, Address stream, Address x, Address weight, Addres
     optprune::masked_linear::cuda(device, stream, call);
 }
 
+// What a call is given to work in: addresses of `n` tiles' owners and so on, as in CudaCall.
+void topk_threshold(int device, Address stream, int blocks, Address plan, Address state, Address owners, Address sample,
+                    Address arena, Address segments, Address ties, Address sums, std::int64_t n, std::int64_t samples,
+                    int ranks, bool direct, bool drop) {
+    namespace op = optprune::topk_threshold::device;
+    const op::CudaCall call{at<const std::int64_t>(plan), at<op::State>(state), at<std::int32_t>(owners),
+                            at<std::int32_t>(sample), at<std::uint64_t>(arena), at<std::int64_t>(segments),
+                            at<std::int64_t>(ties), at<std::int64_t>(sums), n, samples, ranks, direct, drop};
+    const py::gil_scoped_release released;
+    op::cuda(device, stream, blocks, call);
+}
+
 }  // namespace
 
 PYBIND11_MODULE(_cuda, m) {
     m.attr("version") = OPTPRUNE_VERSION;
-    m.attr("operations") = py::make_tuple("masked_linear");
+    m.attr("operations") = py::make_tuple("masked_linear", "topk_threshold");
     m.def("device_count", &optprune::cuda::device_count);
     m.def("device_error", &optprune::cuda::device_error);
     m.def("runtime_version", &optprune::cuda::runtime_version);
     m.def("driver_version", &optprune::cuda::driver_version);
     m.def("architectures", &optprune::cuda::architectures);
     m.def("masked_linear", &masked_linear);
+    m.def("topk_threshold", &topk_threshold);
+    m.attr("topk_threshold_state") = sizeof(optprune::topk_threshold::device::State) / sizeof(std::int64_t);
 }

@@ -1,4 +1,4 @@
-"""What the tests of both GPU kernels share: inputs, the rule that judges a result, and rows that lie far apart."""
+"""What the tests of both GPU kernels of masked_linear share: inputs, the rule that judges a result, rows far apart."""
 
 from __future__ import annotations
 

@@ -12,10 +12,13 @@ from pathlib import Path
 import pytest
 
 from optprune_fast.runtime import cuda
+from optprune_fast.testing.aot import read
 
 ROOT = Path(__file__).parents[2]
 KERNELS = sorted(ROOT.glob("csrc/kernels/*/cuda.cu"))
 NVCC = os.environ.get("CUDACXX") or shutil.which("nvcc")
+# Loads of 16 bytes: a tile in two forms of mark and in exact_digit, 8 of float32 and 4 of each 16-bit type.
+WIDE_LOADS = {"topk_threshold": 3 * (8 + 4 + 4)}
 MOST_REGISTERS = 128  # two blocks of 256 threads on a multiprocessor: one multiplies while the other loads
 
 needs_nvcc = pytest.mark.skipif(NVCC is None, reason="no nvcc: CUDACXX names none and PATH has none")
@@ -35,9 +38,14 @@ def compile_cuda(source: Path, out: Path, *flags: str) -> subprocess.CompletedPr
 def test_a_kernel_does_not_spill(source, architecture, tmp_path):
     run = compile_cuda(source, tmp_path / "kernel.cubin", f"-arch={architecture}", "-cubin")
     assert run.returncode == 0, run.stderr
-    assert re.findall(r"(\d+) bytes stack frame, (\d+) bytes spill stores, (\d+) bytes spill loads", run.stderr) == [
-        ("0", "0", "0")]
-    assert 0 < int(re.search(r"Used (\d+) registers", run.stderr)[1]) <= MOST_REGISTERS
+    spills = re.findall(r"(\d+) bytes stack frame, (\d+) bytes spill stores, (\d+) bytes spill loads", run.stderr)
+    registers = [int(number) for number in re.findall(r"Used (\d+) registers", run.stderr)]
+    assert len(spills) == len(registers) > 0
+    assert set(spills) == {("0", "0", "0")}
+    assert max(registers) <= MOST_REGISTERS
+    if source.parent.name in WIDE_LOADS:
+        code = read((tmp_path / "kernel.cubin").read_bytes())
+        assert code.count("LDG.E.128") + code.count("LDG.E.LTC128B.128") >= WIDE_LOADS[source.parent.name]
 
 
 @needs_nvcc
@@ -62,7 +70,7 @@ def test_host_code_compiles_without_a_warning(source, tmp_path):
 
 
 def test_there_is_a_kernel_to_check():
-    assert [path.parent.name for path in KERNELS] == ["masked_linear"]
+    assert [path.parent.name for path in KERNELS] == ["masked_linear", "topk_threshold"]
 
 
 @needs_module
@@ -94,3 +102,5 @@ def test_without_a_device_the_module_says_so_and_a_launch_raises():
     with pytest.raises(RuntimeError, match=r"^masked_linear: .*(driver version is insufficient|no CUDA-capable)"):
         module.masked_linear(0, 0, *[0] * 4, 1, 1, 1, 1, *[1] * 5)
     module.masked_linear(0, 0, *[0] * 4, 0, 1, 1, 1, *[1] * 5)  # nothing to do: nothing to launch
+    with pytest.raises(RuntimeError, match=r"^topk_threshold: .*(driver version is insufficient|no CUDA-capable)"):
+        module.topk_threshold(0, 0, 1, *[0] * 8, 1, 1, 1, False, False)

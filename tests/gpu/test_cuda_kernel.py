@@ -29,8 +29,8 @@ def emulator(tmp_path_factory):
     """The body of cuda.cu as a function of blocks, addresses, sizes and steps."""
     library = tmp_path_factory.mktemp("emulated") / "cuda.so"
     subprocess.run([COMPILER, "-std=c++17", "-O1", "-ffp-contract=off", "-Wall", "-Wextra", "-Wno-unknown-pragmas",
-                    "-Werror", "-shared", "-fPIC", "-I", ROOT / "csrc", ROOT / "tests/gpu/emulated_cuda.cpp", "-o",
-                    library], check=True)
+                    "-Werror", "-shared", "-fPIC", "-I", ROOT / "csrc", ROOT / "tests/gpu/emulated_masked_linear.cpp",
+                    "-o", library], check=True)
     function = ctypes.CDLL(str(library)).emulate_masked_linear
     function.restype = ctypes.c_bool
     function.argtypes = [ctypes.c_uint, *[ctypes.c_void_p] * 4, *[ctypes.c_int64] * 9]

@@ -1,4 +1,4 @@
-"""The Triton kernel gives the right numbers, with no GPU: in Triton's interpreter."""
+"""The Triton kernels give the right numbers, with no GPU: in Triton's interpreter."""
 
 from __future__ import annotations
 
@@ -12,9 +12,10 @@ from pathlib import Path
 import pytest
 
 from optprune_fast.runtime.triton import interpreter_fault
+from optprune_fast.testing.ranks import rank_cases
 from optprune_fast.testing.samples import samples
 
-CASES = Path(__file__).with_name("interpreter_cases.py")
+CASES = [Path(__file__).with_name(name) for name in ("interpreter_cases.py", "interpreter_rank_cases.py")]
 ROOT = Path(__file__).parents[2]
 
 pytestmark = pytest.mark.skipif(importlib.util.find_spec("triton") is None, reason="triton is not installed")
@@ -25,11 +26,13 @@ def test_every_case_passes_in_the_interpreter(record_property):
     if fault:
         pytest.skip(fault)
     run = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(CASES)], cwd=ROOT, text=True,
-        capture_output=True, timeout=600, check=False, env={**os.environ, "TRITON_INTERPRET": "1"})
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *map(str, CASES)], cwd=ROOT, text=True,
+        capture_output=True, timeout=900, check=False, env={**os.environ, "TRITON_INTERPRET": "1"})
     assert run.returncode == 0, run.stdout + run.stderr
     # 2 dtypes of all samples, 3 sizes of tiles and of offsets, and 7 single cases: none may vanish or be skipped.
     expected = 2 * (len(samples("masked_linear")) + 3 + 1) + 7
+    everything = os.environ.get("OPTPRUNE_TEST_ALL") == "1"
+    expected += (len(rank_cases()) + len(samples("topk_threshold")) if everything else 7 + 6) + 2
     assert re.search(rf"^{expected} passed in ", run.stdout, re.MULTILINE), run.stdout
     served = re.search(r"^triton +(\d+)$", run.stdout, re.MULTILINE)
     record_property("ran", ["triton"] * int(served[1]))  # for the table at the end of this run, too

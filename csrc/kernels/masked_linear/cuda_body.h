@@ -1,5 +1,5 @@
 // The kernel of cuda.cu, in a header of its own: the tests run it on a CPU too, thread by thread, where no GPU is at hand
-// (tests/gpu/emulated_cuda.cpp).
+// (tests/gpu/emulated_masked_linear.cpp).
 #ifndef OPTPRUNE_KERNELS_MASKED_LINEAR_CUDA_BODY_H
 #define OPTPRUNE_KERNELS_MASKED_LINEAR_CUDA_BODY_H
 

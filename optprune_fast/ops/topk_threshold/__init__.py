@@ -17,7 +17,7 @@ from optprune_fast.runtime.errors import message
 
 # run(rows, k, pool, words, pool_words, hint, nan) -> (threshold, first): fills the words; `first` is the first tensor
 # that holds NaN where `nan` is "raise", else -1. `hint` is a magnitude or None.
-operation = Operation("topk_threshold", __name__, ("native", "numba", "torch"))
+operation = Operation("topk_threshold", __name__, ("cuda", "triton", "native", "numba", "torch"))
 
 _WHERE = "topk_threshold"
 _DTYPES = (torch.float32, torch.float16, torch.bfloat16, torch.float64)

@@ -1,0 +1,57 @@
+"""topk_threshold in CUDA C++: one pass over the weights between two bounds that a sample gives.
+
+The plan of the work is in `csrc/kernels/topk_threshold/cuda.h`. Nothing waits for the device before the threshold is
+read at the end.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from optprune_fast.ops.topk_threshold.device_plan import BATCH_TILES, Plan, declines_rows, run_planned
+from optprune_fast.runtime import cuda
+
+TILE_WORDS = 128  # csrc/kernels/topk_threshold/cuda.h
+# Blocks that share the tiles, for each multiprocessor.
+BLOCKS = 4
+
+
+def missing() -> str | None:
+    return cuda.missing("topk_threshold")
+
+
+def declines(rows: list[Tensor], *others: object) -> str | None:
+    return declines_rows(rows, divmod(min(cuda.module().architectures()), 10))
+
+
+def run(rows: list[Tensor], k: int, pool: int, words: list[Tensor], pool_words: list[Tensor] | None,
+        hint: float | None, nan: str) -> tuple[float, int]:
+    """A sample costs less here than what a hint could spare, so the hint is not looked at."""
+
+    def enqueue(plan: Plan) -> Tensor:
+        device = plan.numbers.device
+        blocks = BLOCKS * torch.cuda.get_device_properties(device).multi_processor_count
+        return launch(plan, device=device.index, stream=torch.cuda.current_stream().cuda_stream, blocks=blocks,
+                      drop=nan == "drop")
+
+    with torch.cuda.device(rows[0].device):
+        return run_planned(enqueue, TILE_WORDS, rows, k, pool, words, pool_words, nan)
+
+
+def launch(plan: Plan, *, device: int, stream: int, blocks: int, drop: bool) -> Tensor:
+    """Enqueue everything. Returns int64 [2] on the device: the key of rank k; how many tensors there are from the first
+    that holds NaN on, or 0."""
+    module = cuda.module()
+
+    def numbers(*shape: int, dtype: torch.dtype = torch.int64) -> Tensor:
+        return torch.empty(shape, dtype=dtype, device=plan.numbers.device)
+
+    ranks, tiles = plan.ranks, plan.tiles
+    state = torch.zeros(module.topk_threshold_state, dtype=torch.int64, device=plan.numbers.device)
+    given = [plan.numbers, state, numbers(tiles, dtype=torch.int32), numbers(max(plan.samples, 1), dtype=torch.int32),
+             numbers(ranks, plan.capacity), numbers(ranks, 2, tiles), numbers(ranks, tiles),
+             numbers(ranks, -(-tiles // BATCH_TILES))]
+    module.topk_threshold(device, stream, blocks, *[t.data_ptr() for t in given], tiles, plan.samples, ranks,
+                          plan.direct, drop)
+    return state[:2]

@@ -1,0 +1,68 @@
+"""topk_threshold's CUDA kernels give the right bits, with no GPU: their bodies run on the CPU, thread by thread."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import shutil
+import subprocess
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from optprune_fast.ops.topk_threshold import cuda_impl
+from optprune_fast.runtime import cuda
+from optprune_fast.testing.poison import PoisonedAllocations
+from optprune_fast.testing.ranks import judge_ranks, rank_cases
+
+ROOT = Path(__file__).parents[2]
+COMPILER = os.environ.get("CXX") or shutil.which("g++") or shutil.which("clang++")
+
+pytestmark = pytest.mark.skipif(COMPILER is None, reason="no C++ compiler: CXX names none, g++ and clang++ are absent")
+
+
+@pytest.fixture(scope="module")
+def emulator(tmp_path_factory):
+    """The launches of cuda.cu as a function of blocks and addresses."""
+    library = tmp_path_factory.mktemp("emulated") / "topk_threshold.so"
+    subprocess.run([COMPILER, "-std=c++17", "-O1", "-ffp-contract=off", "-Wall", "-Wextra", "-Wno-unknown-pragmas",
+                    "-Werror", "-shared", "-fPIC", "-I", ROOT / "csrc", ROOT / "tests/gpu/emulated_topk_threshold.cpp",
+                    "-o", library], check=True)
+    return ctypes.CDLL(str(library))
+
+
+@pytest.fixture
+def enqueue(emulator, monkeypatch):
+    """enqueue(plan, drop): what cuda_impl makes of a plan, with the emulator in the place of `_cuda`."""
+    function = emulator.emulate_topk_threshold
+    function.restype = ctypes.c_bool
+    function.argtypes = [ctypes.c_int, *[ctypes.c_void_p] * 8, *[ctypes.c_int64] * 2, ctypes.c_int,
+                         *[ctypes.c_bool] * 2]
+
+    def topk_threshold(device: int, stream: int, *arguments: int) -> None:
+        assert (device, stream) == (3, 5)
+        assert function(*arguments), "some threads of a block ended while others waited at a barrier"
+
+    def run(plan, drop, blocks=2):
+        with PoisonedAllocations() as allocations:
+            result = cuda_impl.launch(plan, device=3, stream=5, blocks=blocks, drop=drop)
+        allocations.assert_intact()
+        return result
+
+    state = ctypes.c_int64.in_dll(emulator, "emulated_state").value
+    monkeypatch.setattr(cuda, "module", lambda: SimpleNamespace(topk_threshold=topk_threshold,
+                                                                topk_threshold_state=state))
+    return run
+
+
+@pytest.mark.parametrize("case", rank_cases(), ids=lambda case: case.name)
+def test_bits_are_those_of_the_sort(enqueue, case):
+    judge_ranks(enqueue, cuda_impl.TILE_WORDS, case)
+
+
+@pytest.mark.parametrize("blocks", [1, 5, 40])
+def test_any_number_of_blocks_gives_the_same_bits(enqueue, blocks):
+    for name in ("types-and-narrow-rows", "zeros-in-the-pool"):
+        [case] = [case for case in rank_cases() if case.name == name]
+        judge_ranks(lambda plan, drop: enqueue(plan, drop, blocks), cuda_impl.TILE_WORDS, case)

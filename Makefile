@@ -10,6 +10,7 @@
 #   make sanitizers   the kernel tests on kernels built with address and undefined-behaviour sanitizers
 #   make fuzz         damaged files for the readers of sparse weights, a minute each; SECONDS=600 for ten
 #   make gpu-check    for a machine with a GPU and no network: uses its own Python, not .venv
+#   make gpu-code     all that can be checked of the GPU kernels without a GPU: some minutes
 #   make doctor       what runs on this machine
 #   make lint         ruff and mypy alone
 #   make clean        remove .venv, build folders, caches and runs
@@ -25,7 +26,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constr
 NATIVE := CMakeLists.txt $(shell find cmake csrc -type f)
 PYTHON_FILES := optprune_fast tests examples scripts benchmarks
 
-.PHONY: demo test tests doctests lint bench study installs installs-cheap sanitizers fuzz gpu-check doctor clean install
+.PHONY: demo test tests doctests lint bench study installs installs-cheap sanitizers fuzz gpu-check gpu-code doctor clean install
 .DEFAULT_GOAL := test
 
 install: $(VENV)/installed
@@ -90,6 +91,9 @@ fuzz: install
 gpu-check:
 	$(PYTHON) -m pip install --no-build-isolation --no-deps .
 	$(PYTHON) scripts/gpu_check.py
+
+gpu-code: install
+	OPTPRUNE_TEST_ALL=1 $(BIN)/pytest -q tests/gpu
 
 doctor: install
 	$(BIN)/optprune-fast doctor --verify

@@ -28,13 +28,22 @@ from torch import Tensor
 
 from optprune_fast.ops.masked_linear import masked_linear, operation, triton_impl
 from optprune_fast.ops.masked_linear.reference import masked_linear_reference
+from optprune_fast.ops.topk_threshold import cuda_impl as ranks_cuda
+from optprune_fast.ops.topk_threshold import operation as ranks_operation
+from optprune_fast.ops.topk_threshold import triton_impl as ranks_triton
 from optprune_fast.ops.words import pack, unpack
 from optprune_fast.runtime import cuda, triton
 from optprune_fast.runtime.doctor import doctor
 from optprune_fast.testing.on_device import verdicts
+from optprune_fast.testing.rank_code import compile_kernel, configurations
+from optprune_fast.testing.ranks import judge_ranks, rank_cases
 from optprune_fast.testing.tolerance import assert_as_accurate
 
 ROOT = Path(__file__).parents[1]
+sys.path.append(str(ROOT))  # last: the package is the one that is installed
+
+from benchmarks.threshold import gpu as threshold  # noqa: E402
+
 BACKENDS = ("cuda", "triton", "torch")
 DTYPES = (torch.float32, torch.float16, torch.bfloat16)
 Run = Callable[[Tensor, Tensor, Tensor], Tensor]
@@ -100,6 +109,25 @@ def check_wide_offsets() -> list[str]:
                 there = masked_linear(far, weight, words, backend=backend)
                 if not torch.equal(there, masked_linear(x, weight, words, backend=backend)):
                     faults.append(f"{backend}: rows beyond 2^31 elements are not found")
+    return faults
+
+
+def check_ranks(device: str) -> list[str]:
+    """Every way to a key of topk_threshold, and the machine code of every kernel that Triton may be asked for."""
+    launches = {"triton": (lambda plan, drop: ranks_triton.launch(plan, drop=drop), ranks_triton.TILE_WORDS),
+                "cuda": (ranks_cuda.enqueue, ranks_cuda.TILE_WORDS)}
+    faults = []
+    for backend, (launch, tile_words) in launches.items():
+        for case in rank_cases() if ranks_operation.missing(backend) is None else ():
+            try:
+                judge_ranks(launch, tile_words, case, device)
+            except AssertionError as fault:
+                faults.append(f"topk_threshold {backend} {case.name}: {fault}")
+    major, minor = torch.cuda.get_device_capability()
+    for name, constants in configurations():
+        code = compile_kernel(name, 10 * major + minor, **constants)
+        if code.stack_bytes:
+            faults.append(f"topk_threshold triton {name} {constants}: {code.stack_bytes} bytes spill")
     return faults
 
 
@@ -212,9 +240,9 @@ def table(rows: list[Row]) -> str:
 
 
 def main(arguments: list[str] | None = None, *, device: str = "cuda", backends: tuple[str, ...] = BACKENDS,
-         tasks: tuple[Task, ...] = TASKS) -> int:
-    """`device`, `backends` and `tasks` are for the tests of this script, which have no GPU."""
-    parser = argparse.ArgumentParser(description="Check every operation on this machine's GPU, and time masked_linear.")
+         tasks: tuple[Task, ...] = TASKS, cases: tuple[threshold.Case, ...] = threshold.CASES) -> int:
+    """All but `arguments` is for the tests of this script, which have no GPU."""
+    parser = argparse.ArgumentParser(description="Check every operation on this machine's GPU, and time two of them.")
     parser.add_argument("--results", type=Path, default=ROOT / "benchmarks/results", help="folder of the JSON file")
     folder: Path = parser.parse_args(arguments).results
     print(doctor(), flush=True)
@@ -238,15 +266,19 @@ def main(arguments: list[str] | None = None, *, device: str = "cuda", backends: 
     if device == "cuda" and not triton.missing():
         faults += check_wide_offsets()
         faults += check_choice(device)
+        faults += check_ranks(device)
     rows: list[Row] = []
+    ranked: list[threshold.Row] = []
     if not faults:
         rows += timings(device, tasks, backends)
+        ranked += threshold.measure(device, cases, backends, times_us)
     folder.mkdir(parents=True, exist_ok=True)
     card = re.sub(r"[^a-z0-9]+", "-", known["card"].lower()).strip("-")
     path = folder / f"gpu-{card}-{known['date']}.json"
     versions = doctor().as_dict()
     path.write_text(json.dumps({**known, "machine": versions, "checks": checks, "faults": faults,
-                                "rows": [asdict(row) for row in rows]}, indent=1) + "\n")
+                                "rows": [asdict(row) for row in rows],
+                                "topk_threshold": [asdict(row) for row in ranked]}, indent=1) + "\n")
     print(f"\nwritten: {path}")
     if faults:
         print(f"\ngpu-check: {len(faults)} faults; nothing is timed before they are mended", file=sys.stderr)
@@ -256,6 +288,8 @@ def main(arguments: list[str] | None = None, *, device: str = "cuda", backends: 
     print(f"\nmasked_linear, shared input, {known['card']}, driver {known['driver']}, torch {torch.__version__}, "
           f"commit {known['commit']}, {known['date']}\nmedian and MAD of 20 runs; error: largest, against float64\n")
     print(table(rows))
+    print("\ntopk_threshold, threshold read; the floor is one read of the weights and one write of words\n")
+    print(threshold.table(ranked))
     return 0
 
 

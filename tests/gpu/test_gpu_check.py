@@ -34,7 +34,7 @@ def run(gpu_check, tmp_path, monkeypatch):
 
     def check():
         code = gpu_check.main(["--results", str(tmp_path)], device="cpu", backends=("numba", "torch"),
-                              tasks=(gpu_check.Task(5, 3, 7, 70),))
+                              tasks=(gpu_check.Task(5, 3, 7, 70),), cases=(gpu_check.threshold.Case(5000),))
         [path] = tmp_path.glob("gpu-*.json")
         return code, json.loads(path.read_text())
 
@@ -61,7 +61,13 @@ def test_a_machine_where_all_is_right_gets_a_table_last_and_a_file(run, capsys):
     assert rows == [("float32", "torch vmap"), ("float32", "numba"), ("float32", "torch loop"),
                     ("bfloat16", "torch vmap"), ("bfloat16", "torch loop")]
     assert all(r["median_us"] > 0 and r["mad_us"] >= 0 and r["error"] < 0.2 for r in written["rows"])
-    *_, head, first, _, _, _, last = capsys.readouterr().out.splitlines()
+    assert [r["way"] for r in written["topk_threshold"]] == ["numba", "torch.topk", "torch.sort", "torch.kthvalue"]
+    assert all(r["times_floor"] > 0 and r["case"]["n"] == 5000 for r in written["topk_threshold"])
+    printed = capsys.readouterr().out.splitlines()
+    assert [line.split()[:3] for line in printed[-5:]] == [
+        ["weights", "dtype", "case"], *(["5,000", "float32", way] for way in ("numba", "torch.topk", "torch.sort",
+                                                                            "torch.kthvalue"))]
+    head, first, _, _, _, last = printed[printed.index(next(p for p in printed if p.startswith("task "))):][:6]
     assert head.split()[:3] == ["task", "dtype", "implementation"]
     assert first.split()[:2] == ["P5-B3-O7-I70", "float32"]
     assert last.split()[:4] == ["P5-B3-O7-I70", "bfloat16", "torch", "loop"]

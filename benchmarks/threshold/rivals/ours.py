@@ -16,8 +16,9 @@ Way = tuple[Callable[[], object], Callable[[], list[Tensor]]]
 
 def prepare(backend: str, tensors: list[Tensor], k: int, pool: int) -> Way:
     shapes = [(t.shape[0], word_count(t.shape[1])) for t in tensors]
-    words = [torch.zeros(shape, dtype=torch.int64) for shape in shapes]
-    pool_words = [torch.zeros(shape, dtype=torch.int64) for shape in shapes] if pool else None
+    device = tensors[0].device
+    words = [torch.zeros(shape, dtype=torch.int64, device=device) for shape in shapes]
+    pool_words = [torch.zeros_like(w) for w in words] if pool else None
 
     def run() -> object:
         return topk_threshold(tensors, k, pool, (words, pool_words), backend=backend)

@@ -24,7 +24,7 @@ def prepare(tensors: list[Tensor], k: int, pool: int) -> tuple[Callable[[], obje
         return tensors[0].flatten().abs() if len(tensors) == 1 else torch.cat([t.flatten() for t in tensors]).abs()
 
     def run() -> object:
-        mask = torch.zeros(n, dtype=torch.bool)
+        mask = torch.zeros(n, dtype=torch.bool, device=tensors[0].device)
         mask[magnitudes().topk(k, sorted=False).indices] = True
         parts = mask.split([t.numel() for t in tensors])
         made[:] = [part.view(t.shape) for part, t in zip(parts, tensors, strict=True)]

@@ -28,15 +28,15 @@ def declines(rows: list[Tensor], *others: object) -> str | None:
 def run(rows: list[Tensor], k: int, pool: int, words: list[Tensor], pool_words: list[Tensor] | None,
         hint: float | None, nan: str) -> tuple[float, int]:
     """A sample costs less here than what a hint could spare, so the hint is not looked at."""
+    with torch.cuda.device(rows[0].device):  # torch's notion of the current device is what it was, whatever we set
+        return run_planned(lambda plan: enqueue(plan, nan == "drop"), TILE_WORDS, rows, k, pool, words, pool_words, nan)
 
-    def enqueue(plan: Plan) -> Tensor:
-        device = plan.numbers.device
-        blocks = BLOCKS * torch.cuda.get_device_properties(device).multi_processor_count
-        return launch(plan, device=device.index, stream=torch.cuda.current_stream().cuda_stream, blocks=blocks,
-                      drop=nan == "drop")
 
-    with torch.cuda.device(rows[0].device):
-        return run_planned(enqueue, TILE_WORDS, rows, k, pool, words, pool_words, nan)
+def enqueue(plan: Plan, drop: bool) -> Tensor:
+    """`launch` on the current stream of the current device."""
+    blocks = BLOCKS * torch.cuda.get_device_properties(plan.numbers.device).multi_processor_count
+    stream = torch.cuda.current_stream()
+    return launch(plan, device=stream.device_index, stream=stream.cuda_stream, blocks=blocks, drop=drop)
 
 
 def launch(plan: Plan, *, device: int, stream: int, blocks: int, drop: bool) -> Tensor:

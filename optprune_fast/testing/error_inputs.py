@@ -124,8 +124,6 @@ def _topk_threshold(tensors: Any, k: int, pool: int) -> list[ErrorInput]:
         ErrorInput("pool-beyond-the-weights", (tensors, k, n), ValueError, r"k \+ pool must be at most"),
         ErrorInput("k-negative", (tensors, -1), ValueError, "k must not be negative"),
         ErrorInput("k-a-fraction", (tensors, 0.5), TypeError, "k must be a whole number"),
-        ErrorInput("backend-not-there", (tensors, k), BackendError, "topk_threshold has no cuda implementation",
-                   {"backend": "cuda"}),
     ]
 
 

@@ -8,7 +8,6 @@ from typing import Any
 
 import torch
 
-from optprune_fast.runtime.errors import BackendError
 from optprune_fast.testing.samples import samples
 
 

@@ -9,7 +9,10 @@
 namespace optprune::topk_threshold {
 namespace {
 
-constexpr std::int64_t strip_words = 16;  // whose lists are written at a time, while their weights are in the first cache
+constexpr std::int64_t strip_words = 64;  // whose lists are written at a time, while their weights are in the first cache
+// Bytes that are fetched ahead. The processor's own prefetching stops at each page and rests while a list is written;
+// with this, 30 million float32 took 1.05 to 1.1 plain reads instead of 1.3.
+constexpr std::size_t ahead = 4096;
 
 inline std::int64_t count_bits(std::uint64_t word) { return __builtin_popcountll(word); }
 
@@ -102,8 +105,8 @@ class Scan {
     std::int64_t left_[2], counts_[2] = {}, heavies_[2] = {};
 };
 
-// Append the places of set bits. Four are written whether they are there or not: few words have more, and a branch on
-// how many there are would be missed as often as not.
+// Append the places of the set bits of a word that has some. Four are written whether they are there or not: few words
+// have more, and a branch on how many there are would be missed as often as not.
 inline std::int64_t list_places(std::uint64_t bits, std::int64_t first, std::uint16_t *places) {
     const auto lowest = [&bits, first] {
         return static_cast<std::uint16_t>(first + __builtin_ctzll(bits | std::uint64_t{1} << 63));
@@ -123,6 +126,14 @@ void list_keys(const BitsOf<type> *weights, const std::uint16_t *places, std::in
     }
 }
 
+template <class Bits>
+void fetch(const Bits *weights) {
+    const auto from = reinterpret_cast<std::uintptr_t>(weights) + ahead;  // past the end it is no address of an array
+    for (std::size_t line = 0; line < 64 * sizeof(Bits); line += 64) {
+        __builtin_prefetch(reinterpret_cast<const void *>(from + line));
+    }
+}
+
 template <Type type, int ranges, Kind kind, bool drop>
 void scan_tile(Pass &pass) {
     using Bits = BitsOf<type>;
@@ -130,27 +141,32 @@ void scan_tile(Pass &pass) {
     const Bits *weights = static_cast<const Bits *>(pass.weights);
     const std::int64_t words = pass.n / 64;
     const bool lists = kind != Kind::ties && pass.places != nullptr;
-    std::uint64_t listed[strip_words];
-    std::int64_t count = 0;
-    const auto list = [&](std::int64_t first, std::int64_t some) {
+    std::uint64_t found[strip_words];  // words with something to list, and where they stand
+    std::int64_t at[strip_words], count = 0;
+    const auto list = [&](std::int64_t some) {
         const std::int64_t before = count;
-        for (std::int64_t i = 0; i < some; ++i) count += list_places(listed[i], 64 * (first + i), pass.places + count);
+        for (std::int64_t i = 0; i < some; ++i) count += list_places(found[i], 64 * at[i], pass.places + count);
         list_keys<type, drop>(weights, pass.places + before, count - before, pass.keys + before);
     };
     for (std::int64_t first = 0; first < words; first += strip_words) {
-        const std::int64_t some = words - first < strip_words ? words - first : strip_words;
-        for (std::int64_t i = 0; i < some; ++i) {
-            const std::int64_t w = first + i;
-            listed[i] = scan.word(weights + 64 * w, ~std::uint64_t{0}, pass.mask + w, pass.pool ? pass.pool + w : nullptr);
+        const std::int64_t end = words - first < strip_words ? words : first + strip_words;
+        std::int64_t some = 0;
+        for (std::int64_t w = first; w < end; ++w) {
+            fetch(weights + 64 * w);
+            found[some] = scan.word(weights + 64 * w, ~std::uint64_t{0}, pass.mask + w,
+                                    pass.pool ? pass.pool + w : nullptr);
+            at[some] = w;
+            some += found[some] != 0;
         }
-        if (lists) list(first, some);
+        if (lists) list(some);
     }
     if (const std::int64_t rest = pass.n % 64; rest > 0) {
         Bits padded[64] = {};
         memcpy(padded, weights + 64 * words, static_cast<std::size_t>(rest) * sizeof(Bits));
-        listed[0] = scan.word(padded, ~std::uint64_t{0} >> (64 - rest), pass.mask + words,
-                              pass.pool ? pass.pool + words : nullptr);
-        if (lists) list(words, 1);
+        found[0] = scan.word(padded, ~std::uint64_t{0} >> (64 - rest), pass.mask + words,
+                             pass.pool ? pass.pool + words : nullptr);
+        at[0] = words;
+        if (lists && found[0] != 0) list(1);
     }
     pass.listed = count;
     scan.put_down(pass);

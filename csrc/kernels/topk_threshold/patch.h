@@ -42,22 +42,40 @@ inline bool misjudged(const Plan &plan, const std::vector<Rank> &ranks, const Ti
     return false;
 }
 
-inline void patch_list(const Reader &reader, const std::vector<Rank> &ranks, const Tile &tile) {
+// Whether a key is in the mask of a rank, as all ones or none: a branch would be missed as often as not.
+class Chosen {
+  public:
+    Chosen(const Rank &rank, std::int64_t take) : key_(rank.key), left_(take) {}
+
+    std::uint64_t operator()(std::int32_t key) {
+        const bool tie = (key == key_) & (left_ > 0);
+        left_ -= tie;
+        return ~(static_cast<std::uint64_t>((key > key_) | tie) - 1);
+    }
+
+  private:
+    std::int32_t key_;
+    std::int64_t left_;
+};
+
+template <bool spread>
+void patch_list(const Reader &reader, const std::vector<Rank> &ranks, const Tile &tile) {
     const std::int32_t *keys = reader.keys() + tile.list;
     const std::uint16_t *places = reader.places() + tile.list;
-    std::int64_t left[2] = {tile.take[0], tile.take[1]};
+    Chosen mask(ranks.front(), tile.take[0]);
+    if (tile.pool == nullptr) {
+        for (std::int64_t i = 0; i < tile.listed; ++i) {
+            const Spot spot = spot_of<spread>(tile, places[i]);
+            tile.words[spot.word] |= spot.bit & mask(keys[i]);
+        }
+        return;
+    }
+    Chosen both(ranks.back(), tile.take[1]);
     for (std::int64_t i = 0; i < tile.listed; ++i) {
-        bool in[2] = {};
-        for (std::size_t j = 0; j < ranks.size(); ++j) {
-            in[j] = keys[i] > ranks[j].key || (keys[i] == ranks[j].key && left[j]-- > 0);
-        }
-        const Spot spot = spot_of(tile, places[i]);
-        if (in[0]) {
-            tile.words[spot.word] |= spot.bit;
-            if (tile.pool != nullptr) tile.pool[spot.word] &= ~spot.bit;
-        } else if (in[1]) {
-            tile.pool[spot.word] |= spot.bit;
-        }
+        const Spot spot = spot_of<spread>(tile, places[i]);
+        const std::uint64_t in_mask = spot.bit & mask(keys[i]), in_both = spot.bit & both(keys[i]);
+        tile.words[spot.word] |= in_mask;
+        tile.pool[spot.word] = (tile.pool[spot.word] & ~spot.bit) | (in_both & ~in_mask);
     }
 }
 
@@ -67,7 +85,7 @@ inline void patch(Reader &reader, const Plan &plan, const Plan &exact, const std
         if (misjudged(plan, ranks, tile)) {
             reader.settle(exact, tile, scratch, tile.take);
         } else {
-            patch_list(reader, ranks, tile);
+            tile.columns == 0 ? patch_list<false>(reader, ranks, tile) : patch_list<true>(reader, ranks, tile);
         }
     });
 }

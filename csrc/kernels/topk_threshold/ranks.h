@@ -17,16 +17,26 @@ inline int shift_for(std::uint32_t width, int bits) {
     return used > bits ? used - bits : 0;
 }
 
-inline std::int64_t count_above(const std::int32_t *keys, std::int64_t n, std::int32_t key) {
+// Counts of 32 bits for some keys at a time, which become vectors of as many as there are keys.
+template <class Holds>
+std::int64_t count_if(const std::int32_t *keys, std::int64_t n, Holds holds) {
+    constexpr std::int64_t at_once = 1 << 16;
     std::int64_t count = 0;
-    for (std::int64_t i = 0; i < n; ++i) count += keys[i] > key;
+    for (std::int64_t first = 0; first < n; first += at_once) {
+        const std::int64_t end = n - first < at_once ? n : first + at_once;
+        std::int32_t some = 0;
+        for (std::int64_t i = first; i < end; ++i) some += holds(keys[i]) ? 1 : 0;
+        count += some;
+    }
     return count;
 }
 
+inline std::int64_t count_above(const std::int32_t *keys, std::int64_t n, std::int32_t key) {
+    return count_if(keys, n, [key](std::int32_t k) { return k > key; });
+}
+
 inline std::int64_t count_equal(const std::int32_t *keys, std::int64_t n, std::int32_t key) {
-    std::int64_t count = 0;
-    for (std::int64_t i = 0; i < n; ++i) count += keys[i] == key;
-    return count;
+    return count_if(keys, n, [key](std::int32_t k) { return k == key; });
 }
 
 // The keys of a list that lie in [lo, hi]; the list is not changed, and must stay.
@@ -40,10 +50,16 @@ class Ranks {
         shift_ = shift_for(width_, bits);
         outside_ = std::size_t{1} << bits;
         const std::size_t stride = outside_ + 1;
-        bins_.assign(4 * stride, 0);  // four of each, so that equal neighbours need not wait for each other
-        for (std::int64_t i = 0; i < n; ++i) ++bins_[(static_cast<std::size_t>(i) & 3) * stride + bin(keys[i])];
+        bins_.assign(2 * stride, 0);  // two of each, so that equal neighbours need not wait for each other
+        std::uint32_t *even = bins_.data(), *odd = even + stride;
+        std::int64_t i = 0;
+        for (; i + 2 <= n; i += 2) {
+            ++even[bin(keys[i])];
+            ++odd[bin(keys[i + 1])];
+        }
+        if (i < n) ++even[bin(keys[i])];
         for (std::size_t b = 0; b < outside_; ++b) {
-            bins_[b] += bins_[stride + b] + bins_[2 * stride + b] + bins_[3 * stride + b];
+            bins_[b] += bins_[stride + b];
             count_ += bins_[b];
         }
     }
@@ -55,17 +71,11 @@ class Ranks {
     std::int64_t equal(std::int32_t key) const { return count_equal(keys_, n_, key); }
 
     std::int32_t at(std::int64_t rank) const {
-        std::size_t b = outside_ - 1;
-        for (; rank > bins_[b]; --b) rank -= bins_[b];
-        const std::int32_t first = lo_ + static_cast<std::int32_t>(static_cast<std::uint32_t>(b) << shift_);
+        const std::size_t b = bin_of(rank);
+        const std::int32_t first = start_of(b);
         if (shift_ == 0) return first;
-        std::vector<std::int32_t> within(static_cast<std::size_t>(bins_[b]) + 1);
-        std::size_t found = 0;
-        for (std::int64_t i = 0; i < n_; ++i) {
-            within[found] = keys_[i];
-            found += bin(keys_[i]) == b;
-        }
-        within.resize(found);
+        std::vector<std::int32_t> within = gathered(b, b);
+        const std::size_t found = within.size();
         if (found < 512) {
             const auto wanted = within.begin() + (rank - 1);
             std::nth_element(within.begin(), wanted, within.end(), std::greater<std::int32_t>());
@@ -75,10 +85,46 @@ class Ranks {
         return Ranks(within.data(), static_cast<std::int64_t>(found), first, first + last).at(rank);
     }
 
+    // The keys in all bins from that of one rank to that of another; `above` becomes the number of larger keys.
+    std::vector<std::int32_t> around(std::int64_t first, std::int64_t last, std::int64_t &above) const {
+        std::int64_t ignored = last;
+        above = first;
+        const std::size_t high = bin_of(above), low = bin_of(ignored);
+        above = first - above;
+        return gathered(low, high);
+    }
+
   private:
+    // The bin where a rank is; the rank becomes that within the bin.
+    std::size_t bin_of(std::int64_t &rank) const {
+        std::size_t b = outside_ - 1;
+        for (; rank > bins_[b]; --b) rank -= bins_[b];
+        return b;
+    }
+
+    std::int32_t start_of(std::size_t b) const {
+        return lo_ + static_cast<std::int32_t>(static_cast<std::uint32_t>(b) << shift_);
+    }
+
+    std::vector<std::int32_t> gathered(std::size_t low, std::size_t high) const {
+        std::size_t size = 0, found = 0;
+        for (std::size_t b = low; b <= high; ++b) size += bins_[b];
+        std::vector<std::int32_t> within(size + 1);
+        const auto first = static_cast<std::uint32_t>(start_of(low));
+        const auto width = static_cast<std::uint32_t>(((high - low + 1) << shift_) - 1);
+        for (std::int64_t i = 0; i < n_; ++i) {
+            within[found] = keys_[i];
+            found += found < size && static_cast<std::uint32_t>(keys_[i]) - first <= width;
+        }
+        within.resize(found);
+        return within;
+    }
+
     std::size_t bin(std::int32_t key) const {
         const std::uint32_t above = static_cast<std::uint32_t>(key) - static_cast<std::uint32_t>(lo_);
-        return above <= width_ ? above >> shift_ : outside_;
+        // Without a branch: a list of two ranges is half of it outside of either.
+        const auto out = ~(static_cast<std::size_t>(above > width_) - 1);
+        return (above >> shift_ & ~out) | (outside_ & out);
     }
 
     const std::int32_t *keys_;

@@ -50,6 +50,9 @@ class Sample {
         const double share = static_cast<double>(rank) / static_cast<double>(n_), m = static_cast<double>(count_);
         const double centre = share * m;
         const auto nearest = std::min(count_, std::max<std::int64_t>(1, std::llround(centre)));
+        const auto spread = static_cast<std::int64_t>(12 * std::sqrt(m * share * (1 - share))) + 64;
+        const Near near(ranks_[0], std::max<std::int64_t>(1, nearest - spread), std::min(count_, nearest + spread));
+        const auto at = [&](std::int64_t rank) { return near.holds(rank) ? near.at(rank) : ranks_[0].at(rank); };
         const std::int32_t likely = at(nearest);
         const double width = 4 * deviation(likely, share) + 4;
         Bracket found{drop_ ? lowest_key : 0, highest_key, false, 0, 0, false};
@@ -94,6 +97,21 @@ class Sample {
         Type type;
     };
 
+    // The part of the sample around a rank: three ranks are asked for, and mostly lie in it.
+    class Near {
+      public:
+        Near(const Ranks &all, std::int64_t first, std::int64_t last)
+            : keys_(all.around(first, last, above_)),
+              ranks_(keys_.data(), static_cast<std::int64_t>(keys_.size()), lowest_key, highest_key) {}
+        bool holds(std::int64_t rank) const { return rank > above_ && rank <= above_ + ranks_.count(); }
+        std::int32_t at(std::int64_t rank) const { return ranks_.at(rank - above_); }
+
+      private:
+        std::int64_t above_ = 0;
+        std::vector<std::int32_t> keys_;
+        Ranks ranks_;
+    };
+
     // splitmix64 (S. Vigna, public domain) of block b, in [0, 1)
     static double uniform(std::int64_t b) {
         std::uint64_t z = (static_cast<std::uint64_t>(b) + 1) * 0x9E3779B97F4A7C15;
@@ -126,8 +144,6 @@ class Sample {
         copy_keys(block.type, block.weights, block.n, drop_, keys);
         for (std::int64_t i = block.n; i < 64; ++i) keys[i] = keys[i - block.n];
     }
-
-    std::int32_t at(std::int64_t rank) const { return ranks_[0].at(rank); }
 
     double deviation(std::int32_t likely, double share) const {
         double sum = 0, squares = 0;

@@ -95,8 +95,9 @@ struct Spot {
     std::uint64_t bit;
 };
 
-inline Spot spot_of(const Tile &tile, std::uint32_t place) {
-    if (tile.columns == 0) return {place >> 6, std::uint64_t{1} << (place & 63)};
+template <bool spread>
+Spot spot_of(const Tile &tile, std::uint32_t place) {
+    if constexpr (!spread) return {place >> 6, std::uint64_t{1} << (place & 63)};
     const auto columns = static_cast<std::uint32_t>(tile.columns);
     const std::uint32_t row = place / columns, column = place - row * columns;
     return {row * words_of(tile.columns) + (column >> 6), std::uint64_t{1} << (column & 63)};

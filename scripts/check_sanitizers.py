@@ -19,7 +19,7 @@ from check_installs import ROOT, copy_tracked
 
 FLAGS = "-g -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=all"
 TESTS = ("tests/native/test_bits.py", "tests/native/test_isas.py", "tests/native/test_threads.py",
-         "tests/native/test_math.py", "tests/native/test_sketches.py")
+         "tests/native/test_math.py", "tests/native/test_sketches.py", "tests/native/test_topk_threshold.py")
 
 RUN = """
 import importlib.util, sys

@@ -103,20 +103,19 @@ def test_rows_of_any_width_start_on_a_word(columns: int, forced: Any) -> None:
 
 
 def test_threads_change_no_bit_of_a_large_call(forced: Any) -> None:
-    shapes = [(2500, 1000), (1, 3), (700, 27), (1_000_000,)]
-    for make in (normal, MADE["half pruned"]):
+    shapes = [(1500, 1000), (1, 3), (700, 27), (1_000_000,)]  # a million weights are worth a thread
+    for make, k, pool in ((normal, 400_000, 200_000), (MADE["half pruned"], 1_900_000, 0)):
         tensors = [make(math.prod(shape)).view(shape) for shape in shapes]
-        for k, pool in ((400_000, 200_000), (2_700_000, 0)):
-            first = forced(native.isas()[-1], 1, run, tensors, k, pool)
-            assert_same(first, topk_threshold_reference(tensors, k, pool))
-            for threads in (2, 3, 5):
-                assert_same(forced(native.isas()[-1], threads, run, tensors, k, pool), first)
+        first = forced(native.isas()[-1], 1, run, tensors, k, pool)
+        assert_same(first, topk_threshold_reference(tensors, k, pool))
+        for threads in (2, 3):
+            assert_same(forced(native.isas()[-1], threads, run, tensors, k, pool), first)
 
 
 def test_thousands_of_small_tensors_in_one_call(forced: Any) -> None:
     weights = normal(120_000)
     tensors, sizes = [], [1, 5, 63, 64, 65, 9, 27]
-    for i in range(3000):
+    for i in range(2000):
         size = sizes[i % len(sizes)]
         tensors.append(weights[i : i + size].to(DTYPES[i % 3]))
     n = sum(t.numel() for t in tensors)

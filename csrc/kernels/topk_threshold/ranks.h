@@ -39,6 +39,12 @@ inline std::int64_t count_equal(const std::int32_t *keys, std::int64_t n, std::i
     return count_if(keys, n, [key](std::int32_t k) { return k == key; });
 }
 
+// A key of a rank, and how many keys are larger or equal.
+struct Placed {
+    std::int32_t key;
+    std::int64_t larger, equal;
+};
+
 // The keys of a list that lie in [lo, hi]; the list is not changed, and must stay.
 class Ranks {
   public:
@@ -50,39 +56,45 @@ class Ranks {
         shift_ = shift_for(width_, bits);
         outside_ = std::size_t{1} << bits;
         const std::size_t stride = outside_ + 1;
-        bins_.assign(2 * stride, 0);  // two of each, so that equal neighbours need not wait for each other
-        std::uint32_t *even = bins_.data(), *odd = even + stride;
+        bins_.assign(4 * stride, 0);  // four of each, so that equal neighbours need not wait for each other
+        std::uint32_t *first = bins_.data(), *second = first + stride, *third = second + stride, *fourth = third + stride;
         std::int64_t i = 0;
-        for (; i + 2 <= n; i += 2) {
-            ++even[bin(keys[i])];
-            ++odd[bin(keys[i + 1])];
+        for (; i + 4 <= n; i += 4) {
+            ++first[bin(keys[i])];
+            ++second[bin(keys[i + 1])];
+            ++third[bin(keys[i + 2])];
+            ++fourth[bin(keys[i + 3])];
         }
-        if (i < n) ++even[bin(keys[i])];
+        for (; i < n; ++i) ++first[bin(keys[i])];
         for (std::size_t b = 0; b < outside_; ++b) {
-            bins_[b] += bins_[stride + b];
-            count_ += bins_[b];
+            first[b] += second[b] + third[b] + fourth[b];
+            count_ += first[b];
         }
     }
 
     std::int64_t count() const { return count_; }
 
-    // How many of them are larger than `key`, or equal to it.
+    // How many of them are larger than `key`.
     std::int64_t above(std::int32_t key) const { return count_above(keys_, n_, key) - count_above(keys_, n_, hi_); }
-    std::int64_t equal(std::int32_t key) const { return count_equal(keys_, n_, key); }
 
-    std::int32_t at(std::int64_t rank) const {
+    Placed at(std::int64_t rank) const {
+        const std::int64_t whole = rank;
         const std::size_t b = bin_of(rank);
+        const std::int64_t larger = whole - rank;
         const std::int32_t first = start_of(b);
-        if (shift_ == 0) return first;
+        if (shift_ == 0) return {first, larger, bins_[b]};
         std::vector<std::int32_t> within = gathered(b, b);
         const std::size_t found = within.size();
         if (found < 512) {
             const auto wanted = within.begin() + (rank - 1);
             std::nth_element(within.begin(), wanted, within.end(), std::greater<std::int32_t>());
-            return *wanted;
+            const auto size = static_cast<std::int64_t>(found);
+            return {*wanted, larger + count_above(within.data(), size, *wanted),
+                    count_equal(within.data(), size, *wanted)};
         }
         const auto last = static_cast<std::int32_t>((std::uint32_t{1} << shift_) - 1);
-        return Ranks(within.data(), static_cast<std::int64_t>(found), first, first + last).at(rank);
+        const Placed inner = Ranks(within.data(), static_cast<std::int64_t>(found), first, first + last).at(rank);
+        return {inner.key, larger + inner.larger, inner.equal};
     }
 
     // The keys in all bins from that of one rank to that of another; `above` becomes the number of larger keys.

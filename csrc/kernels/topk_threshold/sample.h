@@ -52,7 +52,7 @@ class Sample {
         const auto nearest = std::min(count_, std::max<std::int64_t>(1, std::llround(centre)));
         const auto spread = static_cast<std::int64_t>(12 * std::sqrt(m * share * (1 - share))) + 64;
         const Near near(ranks_[0], std::max<std::int64_t>(1, nearest - spread), std::min(count_, nearest + spread));
-        const auto at = [&](std::int64_t rank) { return near.holds(rank) ? near.at(rank) : ranks_[0].at(rank); };
+        const auto at = [&](std::int64_t rank) { return near.holds(rank) ? near.at(rank) : ranks_[0].at(rank).key; };
         const std::int32_t likely = at(nearest);
         const double width = 4 * deviation(likely, share) + 4;
         Bracket found{drop_ ? lowest_key : 0, highest_key, false, 0, 0, false};
@@ -104,7 +104,7 @@ class Sample {
             : keys_(all.around(first, last, above_)),
               ranks_(keys_.data(), static_cast<std::int64_t>(keys_.size()), lowest_key, highest_key) {}
         bool holds(std::int64_t rank) const { return rank > above_ && rank <= above_ + ranks_.count(); }
-        std::int32_t at(std::int64_t rank) const { return ranks_.at(rank - above_); }
+        std::int32_t at(std::int64_t rank) const { return ranks_.at(rank - above_).key; }
 
       private:
         std::int64_t above_ = 0;

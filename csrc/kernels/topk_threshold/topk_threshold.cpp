@@ -62,8 +62,9 @@ class Search {
         const Ranks list(keys.data(), n_, lowest_key, highest_key);
         std::int64_t left[2] = {};
         for (std::size_t j = 0; j < ranks_.size(); ++j) {
-            know(ranks_[j], list.at(ranks_[j].rank));
-            left[j] = ranks_[j].rank - count_above(keys.data(), n_, ranks_[j].key);
+            const Placed placed = list.at(ranks_[j].rank);
+            know(ranks_[j], placed.key);
+            left[j] = ranks_[j].rank - placed.larger;
         }
         const Plan exact(ranks_);
         reader_->each_tile([&](Tile &tile, Scratch &scratch) {
@@ -125,9 +126,17 @@ class Search {
             return false;
         }
         const std::int64_t place = rank.rank - above, before = range.dense ? list.above(range.heavy) : list.count();
-        rank.key = place <= before ? list.at(place) : place <= before + copies ? range.heavy : list.at(place - copies);
-        rank.kept = place - list.above(rank.key) - (range.dense && range.heavy > rank.key ? copies : 0);
-        rank.ties = range.dense && range.heavy == rank.key ? copies : list.equal(rank.key);
+        if (place > before && place <= before + copies) {
+            rank.key = range.heavy;
+            rank.kept = place - before;
+            rank.ties = copies;
+        } else {
+            const std::int64_t passed = place > before ? copies : 0;  // copies of the dense value are larger
+            const Placed found = list.at(place - passed);
+            rank.key = found.key;
+            rank.kept = place - passed - found.larger;
+            rank.ties = found.equal;
+        }
         return true;
     }
 

@@ -16,7 +16,7 @@ def compile_kernel(name: str, capability: int, **constants: Any) -> MachineCode:
 
     [kernel] = {getattr(m, name) for m in (triton_mark, triton_patch, triton_sample, triton_select) if hasattr(m, name)}
     names = [n for n in kernel.arg_names if n not in constants]
-    options = {n: o for n, o in triton_impl.options(name, constants.get("RANKS", 1)).items() if o is not None}
+    options = {n: o for n, o in triton_impl.options(name).items() if o is not None}
     return compile_triton(kernel, signature={n: _TYPES.get(n, "*i64") for n in names}, constants=constants,
                           aligned=names, capability=capability, options=options)
 

@@ -56,6 +56,11 @@ def before_a_wall(tensor: Tensor) -> Tensor:
 
 
 @pytest.fixture
+def to_a_wall() -> Callable[[Tensor], Tensor]:
+    return before_a_wall
+
+
+@pytest.fixture
 def walled(sample: Callable[..., Operands]) -> tuple[Operands, Tensor]:
     """Operands and an output, ragged in every dimension, each with a wall behind it."""
     x, weight, words = sample(2, 67, 69, 75, own=True)

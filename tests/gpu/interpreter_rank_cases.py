@@ -13,7 +13,7 @@ import torch
 
 from optprune_fast.ops.topk_threshold import topk_threshold, triton_impl
 from optprune_fast.testing.on_device import judge
-from optprune_fast.testing.ranks import judge_ranks, rank_cases
+from optprune_fast.testing.ranks import RankCase, judge_ranks, rank_cases
 from optprune_fast.testing.samples import samples
 from optprune_fast.testing.subjects import subjects
 
@@ -40,6 +40,13 @@ def test_every_sample_agrees_with_the_sort(case):
 def test_any_number_of_programs_gives_the_same_bits():
     [case] = [case for case in rank_cases() if case.name == "levels"]
     judge_ranks(lambda plan, drop: triton_impl.launch(plan, drop=drop, programs=3), triton_impl.TILE_WORDS, case)
+
+
+def test_rows_beyond_32_bits_are_found(far_apart):
+    weight = torch.randn(3, 65, generator=torch.Generator().manual_seed(0))
+    rows = far_apart(weight, 2**30 + 5)  # the step fits 32 bits, the place of the third row does not
+    judge_ranks(lambda plan, drop: triton_impl.launch(plan, drop=drop), triton_impl.TILE_WORDS,
+                RankCase("far", [rows], 60, plan={"direct": True}, as_they_are=True))
 
 
 def test_nan_is_refused_by_the_name_of_its_tensor():

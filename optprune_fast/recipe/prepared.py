@@ -68,7 +68,7 @@ class Prepared:
         evaluator = Evaluator(model, calibration, objective, backend, layout=layout, hand_over=False)
         judge = evaluator.on(held_out)
         if strategy == "auto":
-            searcher = auto(evaluator)
+            searcher = auto(evaluator, limits.seconds)
         return Prepared(evaluator, judge, name, searcher, share, reach, limits, seed)
 
     def problem(self, sparsity: float, start: str | PackedMasks = "magnitude") -> Problem:

@@ -24,8 +24,11 @@ STRATEGIES: dict[str, type[Strategy]] = {
 SWAPS_UP_TO = 2e11  # multiply-adds of the dense network over all calibration data; beyond, a hundred swaps take minutes
 
 
-def auto(evaluator: Evaluator | None = None) -> Strategy:
-    """The best measured combination for what an evaluator has to do: docs/RESULTS.md, strategies.
+ANNEALING_FROM = 30.0  # seconds of a time limit; in fewer, swaps end lower: docs/RESULTS.md, parts of the data
+
+
+def auto(evaluator: Evaluator | None = None, seconds: float | None = None) -> Strategy:
+    """The best measured combination for what an evaluator has to do, in `seconds` if they are limited: docs/RESULTS.md.
 
     Scores find in seconds what is worth keeping; exact swaps, many at once, take it to where none helps; annealing
     leaves that place again. Shares are of the run's limits, and what one stage leaves over the next one gets. Where
@@ -36,7 +39,8 @@ def auto(evaluator: Evaluator | None = None) -> Strategy:
         return Genetic()
     if evaluator is not None and evaluator.samples * evaluator.multiply_adds > SWAPS_UP_TO:
         return Chain([(StraightThrough(), 1.0)], "auto")
-    return Chain([(StraightThrough(), 0.2), (SwapSearch(kick=0), 0.8), (Annealing(), 1.0)], "auto")
+    swaps_end = 1.0 if seconds is not None and seconds < ANNEALING_FROM else 0.5
+    return Chain([(StraightThrough(), 0.4), (SwapSearch(kick=0), swaps_end), (Annealing(), 1.0)], "auto")
 
 
 def strategy_named(strategy: str | Strategy) -> Strategy:

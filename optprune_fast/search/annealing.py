@@ -13,12 +13,14 @@ from optprune_fast.masks.operators import swap
 from optprune_fast.search.problem import Problem
 from optprune_fast.search.shortlist import shortlist
 from optprune_fast.search.strategy import Ask, OnPart, Strategy
+from optprune_fast.search.swaps import prefixes
 
 
 class Annealing(Strategy):
     """Metropolis steps (Kirkpatrick, Gelatt and Vecchi 1983) between neighbours of one mask.
 
-        ranks ── log-uniform draws ──▶ `wide` swaps ── one part of the data ──▶ `keep` swaps (exact) ──▶ accept one
+        ranks ── log-uniform draws ──▶ `wide` swaps ── one part of the data ──▶ `keep` swaps (exact)
+              ── the accepted, best first ──▶ the first 1, 2, 3, … of them as one move (exact) ──▶ the longest accepted
 
     A swap that lowers the loss is accepted, another with probability exp(-change / temperature). The temperature falls
     geometrically with the run's progress, from `hot` to `cold`, both in shares of the loss at the start. What accepts
@@ -39,8 +41,8 @@ class Annealing(Strategy):
     name = "annealing"
     derived: ClassVar[frozenset[str]] = frozenset({"problem", "doublings"})
 
-    def __init__(self, wide: int = 384, keep: int = 24, part: int = 1024, hot: float = 1e-3, cold: float = 1e-5,
-                 refresh: int = 15, ranking: int = 2560, first: int = 5000, leg: int = 16) -> None:
+    def __init__(self, wide: int = 192, keep: int = 48, part: int = 1024, hot: float = 3e-3, cold: float = 1e-5,
+                 refresh: int = 40, ranking: int = 2560, first: int = 5000, leg: int = 16) -> None:
         self.wide, self.keep, self.part, self.hot, self.cold = wide, keep, part, hot, cold
         self.refresh, self.ranking, self.first, self.leg = refresh, ranking, first, leg
 
@@ -50,17 +52,18 @@ class Annealing(Strategy):
         self.random = torch.Generator().manual_seed(problem.seed)
         self.parent, self.loss, self.first_loss = problem.start, math.inf, math.inf
         self.questions = self.rankings = self.since = self.level = self.steps = 0
-        self.asks_parent = True
+        self.stage = "parent"
         self.drops = self.adds = self.moves = torch.empty(0, dtype=torch.int64)
 
     def ask(self) -> Ask | None:
         if self.questions and self.problem.fixed:
             return None
-        if self.asks_parent:
+        if self.stage == "parent":
             return self.parent
-        if self.since >= self.refresh or self.rankings == 0:
-            self._rank()
-        self.moves = self.problem.screen(self.parent, self._propose(), self.questions, self.part, self.keep)
+        if self.stage == "singles":
+            if self.since >= self.refresh or self.rankings == 0:
+                self._rank()
+            self.moves = self.problem.screen(self.parent, self._propose(), self.questions, self.part, self.keep)
         judge = self._judge()
         return (self.parent, self.moves) if judge is None else OnPart(self.parent, self.moves, judge)
 
@@ -71,23 +74,28 @@ class Annealing(Strategy):
     def tell(self, fitness: Tensor) -> None:
         fitness = fitness.cpu()
         self.questions += 1
-        if self.asks_parent:
+        if self.stage == "parent":
             self._told_of_parent(float(fitness[0]))
             return
         temperature = abs(self.first_loss) * self.hot * (self.cold / self.hot) ** self.progress
         luck = torch.rand(len(fitness), generator=self.random, dtype=torch.float64)
         accepted = (fitness.double() - self.loss <= -temperature * luck.log()).nonzero().flatten()
-        if accepted.numel():
-            # The best of the screened first, so the first is the likeliest to be good.
-            self._accept(self.moves[accepted[0]], float(fitness[accepted[0]]))
+        if self.stage == "singles":
+            together = disjoint(self.moves[accepted[fitness[accepted].argsort(stable=True)]])
+            if len(together) > 1:
+                self.moves, self.stage = prefixes(together), "prefixes"
+                return
+        if accepted.numel() or self.stage == "prefixes":  # the first of the prefixes was accepted on its own
+            longest = int(accepted[-1]) if accepted.numel() else 0
+            self._accept(self.moves[longest], float(fitness[longest]))
         self.steps += 1
         # On all data the parent's loss is known already.
-        self.asks_parent = self.level < self.doublings and self.steps >= self.leg
+        self.stage = "parent" if self.level < self.doublings and self.steps >= self.leg else "singles"
 
     def _told_of_parent(self, loss: float) -> None:
         if self.questions == 1:
             self.first_loss = loss
-        self.asks_parent, self.steps = False, 0
+        self.stage, self.steps = "singles", 0
         level = min(self.doublings, int(self.progress * (self.doublings + 1)))
         if level != self.level or self.questions == 1:
             self.level = level
@@ -96,7 +104,7 @@ class Annealing(Strategy):
 
     def _accept(self, move: Tensor, loss: float) -> None:
         self.parent, self.loss = swap(self.parent, move.reshape(1, -1)), loss
-        self.since += 1
+        self.since += int((move >= 0).sum()) // 2
 
     def _rank(self) -> None:
         ranked = shortlist(self.problem, self.parent, self.problem.part(self.ranking, self.rankings))
@@ -118,3 +126,18 @@ class Annealing(Strategy):
         """int64 [wide] in [0, size): low ranks as often as the many high ones together."""
         drawn = torch.rand(self.wide, generator=self.random, dtype=torch.float64)
         return ((drawn * math.log(size + 1)).exp() - 1).long().clamp(max=size - 1)
+
+
+def disjoint(swaps: Tensor) -> Tensor:
+    """int64 [m, 2]: the swaps, in order, without those that share a weight with one before them.
+
+    >>> disjoint(torch.tensor([[0, 5], [1, 5], [1, 6], [0, 7]])).tolist()
+    [[0, 5], [1, 6]]
+    """
+    seen: set[int] = set()
+    rows = []
+    for row, swapped in enumerate(swaps.tolist()):
+        if seen.isdisjoint(swapped):
+            seen.update(swapped)
+            rows.append(row)
+    return swaps[rows]

@@ -81,7 +81,7 @@ class SwapSearch(Strategy):
                 self._deeper()
                 return
             order = fitness.argsort(stable=True)
-            self.moves = _prefixes(self.moves[order[: int(gains.sum())]])
+            self.moves = prefixes(self.moves[order[: int(gains.sum())]])
             self.stage = "prefixes"
         else:
             best = int(fitness.argmin())
@@ -130,7 +130,7 @@ class SwapSearch(Strategy):
         return torch.stack([self.drops[ranks], self.adds[ranks]], dim=1)
 
 
-def _prefixes(swaps: Tensor) -> Tensor:
+def prefixes(swaps: Tensor) -> Tensor:
     """int64 [M, F]: the first 1, 2, 3, 4, 6, 8, 12, … swaps as one move each, filled with -1; no weight twice."""
     lengths = sorted({min(n, len(swaps)) for i in range(16) for n in (1 << i, 3 << i)} | {len(swaps)})
     moves = torch.full((len(lengths), 2 * lengths[-1]), -1, device=swaps.device)

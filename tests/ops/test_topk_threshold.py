@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 
 import hypothesis.strategies as st
 import pytest
@@ -148,6 +149,14 @@ def test_views_rank_by_their_logical_position(view: object, backend: str) -> Non
     surroundings[2:5] = adversarial("two values", 3 * 131, torch.float32).view(3, 131)
     weight = view(surroundings)  # type: ignore[operator]
     assert_as_sorted([weight], weight.numel() // 3, weight.numel() // 3, backend)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_rows_beyond_32_bits_apart_are_found(backend: str, tmp_path: Path) -> None:
+    """Rows more than 2^31 weights apart, in a file with holes."""
+    weight, step = adversarial("two values", 3 * 65, torch.float32).view(3, 65), 2**31 + 11
+    holes = torch.from_file(str(tmp_path / "holes"), shared=True, size=2 * step + 65)
+    assert_as_sorted([holes.as_strided((3, 65), (step, 1)).copy_(weight)], 60, 60, backend)
 
 
 @pytest.mark.parametrize("backend", BACKENDS)

@@ -72,7 +72,7 @@ class _Search:
         else:
             key, takes = self._find(rank, hint)
         if self.first_nan < 0 and len(self.tiles):
-            numba_pass.write(self.tiles, self._levels(key, key), takes, into_pool)
+            numba_pass.write(self.tiles, self._levels(key, key), self.nan == "drop", takes, into_pool)
         return math.inf if rank == 0 else magnitude64(key) if self.wide else magnitude32(key)
 
     def _find(self, rank: int, hint: float | None) -> tuple[int, Array]:
@@ -119,7 +119,7 @@ class _Search:
             if len(self.lists) < rooms.sum():
                 self.lists = np.empty(int(rooms.sum()), np.int64)
             if len(self.tiles):
-                numba_pass.collect(self.tiles, levels, starts, rooms, self.lists, found)
+                numba_pass.collect(self.tiles, levels, self.nan == "drop", starts, rooms, self.lists, found)
             if lo == hi or bool((found[:, 1] <= rooms).all()):
                 break
             rooms = found[:, 1].copy()
@@ -139,11 +139,11 @@ class _Search:
 
     def _levels(self, lo: int, hi: int) -> Array:
         kinds = set(tile_types(self.rows))
-        levels = np.zeros((len(DTYPES), 5), np.int64)
+        levels = np.zeros((len(DTYPES), 4), np.int64)
         for kind in kinds:
             limit = INFINITIES[kind] if self.nan == "drop" else ALL[kind]
             levels[kind] = (own_at_most(kind, hi, self.wide), own_at_most(kind, lo - 1, self.wide), limit,
-                            INFINITIES[kind], ALL[kind])
+                            INFINITIES[kind])
         return levels
 
     def _sample(self) -> Sample:

@@ -2,8 +2,8 @@
 
 tiles:   int64 [T, 6], a row each: address of the weights, rows, columns, type, addresses of the words of mask and pool.
          The weights of a tile lie one after another, and so do its words
-levels:  int64 [4, 5], a row each type, in its own keys: certain are keys > levels[0], in question those > levels[1];
-         keys > levels[2] are NaN that counts as -1; infinity; the largest of all
+levels:  int64 [4, 4], a row each type, in its own keys: certain are keys > levels[0], in question those > levels[1];
+         keys > levels[2] are NaN that counts as -1; keys > levels[3] are NaN
 """
 
 from __future__ import annotations
@@ -32,16 +32,28 @@ def _key(address, kind, limit):  # type: ignore[no-untyped-def]
 
 
 @called
-def _word(address, count, kind, level, limit):  # type: ignore[no-untyped-def]
-    """Which of the next `count` keys, 64 at most, are more than `level`."""
+def _above(address, count, kind, level):  # type: ignore[no-untyped-def]
+    """Which of the next `count` keys, 64 at most, are more than `level`; every NaN is a key above infinity."""
     if count == 64:
         if kind == 0:
-            return above32(address, level, limit)
-        return above64(address, level, limit) if kind == 3 else above16(address, level, limit)
+            return above32(address, level)
+        return above64(address, level) if kind == 3 else above16(address, level)
     width = 4 if kind == 0 else 8 if kind == 3 else 2
     word = _ZERO
     for i in range(count):
-        word |= np.uint64(_key(address + i * width, kind, limit) > level) << np.uint64(i)
+        key = key32(address + i * width) if kind == 0 else key64(address + i * width) if kind == 3 else key16(
+            address + i * width)
+        word |= np.uint64(key > level) << np.uint64(i)
+    return word
+
+
+@called
+def _word(address, count, kind, level, limit, drop):  # type: ignore[no-untyped-def]
+    """The same, but if `drop` keys > `limit` count as -1."""
+    word = _above(address, count, kind, level)
+    if drop:
+        strange = _above(address, count, kind, limit)
+        word = word | strange if level < -1 else word & ~strange
     return word
 
 
@@ -67,7 +79,7 @@ def gather(blocks, limits, keys):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def collect(tiles, levels, starts, rooms, keys, found):  # type: ignore[no-untyped-def]
+def collect(tiles, levels, drop, starts, rooms, keys, found):  # type: ignore[no-untyped-def]
     """Count the certain keys, and list those in question.
 
     keys:   int64: the list of tile t, in its type's own keys, is at starts[t], with room for rooms[t]
@@ -81,9 +93,9 @@ def collect(tiles, levels, starts, rooms, keys, found):  # type: ignore[no-untyp
         size = rows * columns
         for first in range(0, size, 64):
             place, count = address + first * width, min(64, size - first)
-            larger = _word(place, count, kind, above, limit)
-            asked = _word(place, count, kind, start, limit) & ~larger
-            strange += _word(place, count, kind, levels[kind, 3], levels[kind, 4]) != _ZERO
+            larger = _word(place, count, kind, above, limit, drop)
+            asked = _word(place, count, kind, start, limit, drop) & ~larger
+            strange += _above(place, count, kind, levels[kind, 3]) != _ZERO
             certain += _count(larger)
             while asked:
                 if listed < rooms[t]:
@@ -94,7 +106,7 @@ def collect(tiles, levels, starts, rooms, keys, found):  # type: ignore[no-untyp
 
 
 @compiled
-def write(tiles, levels, takes, into_pool):  # type: ignore[no-untyped-def]
+def write(tiles, levels, drop, takes, into_pool):  # type: ignore[no-untyped-def]
     """The words of the mask: certain keys, and the first takes[t] of those in question. into_pool: those of the pool,
     which are what the mask does not have."""
     for t in prange(len(tiles)):
@@ -107,9 +119,9 @@ def write(tiles, levels, takes, into_pool):  # type: ignore[no-untyped-def]
         for row in range(rows):
             for column in range(0, columns, 64):
                 place, count = address + (row * columns + column) * width, min(64, columns - column)
-                word = _word(place, count, kind, above, limit)
+                word = _word(place, count, kind, above, limit, drop)
                 if left > 0:
-                    ties = _word(place, count, kind, start, limit) & ~word
+                    ties = _word(place, count, kind, start, limit, drop) & ~word
                     while ties and left > 0:
                         word |= ties & (~ties + _ONE)
                         ties &= ties - _ONE

@@ -17,7 +17,7 @@ LANES = 32  # compared at a time: a register of bytes
 
 def _comparing(bits: int) -> Any:
     lane = ir.IntType(bits)
-    vector, flags = ir.VectorType(lane, LANES), ir.VectorType(ir.IntType(1), LANES)
+    vector = ir.VectorType(lane, LANES)
     magnitude = ir.Constant(vector, [(1 << (bits - 1)) - 1] * LANES)
 
     def spread(builder: Any, number: Any) -> Any:
@@ -27,22 +27,19 @@ def _comparing(bits: int) -> Any:
         return builder.shuffle_vector(one, ir.Constant(vector, ir.Undefined), zeros)
 
     def code(context: Any, builder: Any, signature: Any, given: Any) -> Any:
-        address, level, limit = given
+        address, level = given
         word = _i64(0)
         for half in range(0, 64, LANES):
             place = builder.add(address, _i64(half * bits // 8))
             keys = builder.load(builder.inttoptr(place, vector.as_pointer()), align=bits // 8)
-            keys = builder.and_(keys, magnitude)
-            dropped = builder.sext(builder.icmp_signed(">", keys, spread(builder, limit)), vector)
-            above = builder.icmp_signed(">", builder.or_(keys, dropped), spread(builder, level))
-            assert above.type == flags
+            above = builder.icmp_signed(">", builder.and_(keys, magnitude), spread(builder, level))
             part = builder.zext(builder.bitcast(above, ir.IntType(LANES)), _i64)
             word = builder.or_(word, builder.shl(part, _i64(half)))
         return word
 
-    def typed(_: Any, address: Any, level: Any, limit: Any) -> Any:
-        """uint64: bit i is set where the key of weight i is more than `level`; keys > `limit` count as -1."""
-        return types.uint64(types.int64, types.int64, types.int64), code
+    def typed(_: Any, address: Any, level: Any) -> Any:
+        """uint64: bit i is set where the key of weight i is more than `level`."""
+        return types.uint64(types.int64, types.int64), code
 
     return intrinsic(typed)
 

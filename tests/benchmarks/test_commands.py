@@ -75,7 +75,8 @@ def test_the_report_fills_its_sections_and_nothing_else(measured, tmp_path):
     assert "× the best torch rival" in once
     assert once.partition("<!-- masked_forward table -->")[0] == page.partition("<!-- masked_forward table -->")[0]
     pictures = {path.name for path in tmp_path.glob("*.png")}
-    assert pictures == {"speed_up_by_density.png", "cost_by_size.png"} == set(re.findall(r"!\[.+\]\((.+)\)", once))
+    assert pictures == {"speed_up_by_density.png", "cost_by_size.png"}
+    assert pictures <= set(re.findall(r"!\[.+\]\((.+)\)", once))
     readme = tmp_path / "README.md"
     readme.write_text("before <!-- speed table --><!-- /speed table --> after")
     report.main(measured, tmp_path, readme)

@@ -33,7 +33,10 @@ class Search {
         } else if (n_ <= few_weights) {
             take_all();
         } else {
-            for (Rank &rank : ranks_) rank.bracket = rank.rank == call_.k && hinted() ? hint() : sample().bracket(rank.rank);
+            for (Rank &rank : ranks_) {
+                rank.bracket = rank.rank == call_.k && hinted() ? hint() : sample().bracket(rank.rank);
+            }
+            sample_.reset();  // its memory is the list's now; what misses takes the same sample again
             search();
         }
         return {call_.k > 0 ? ranks_[0].key : infinity, first_nan(), reader_->reads()};

@@ -44,8 +44,8 @@ struct Result {
     std::int64_t reads;        // times that every weight was read
 };
 
-// Extra memory: at most 6 bytes for each listed key, which are n / 64 (twice that with a pool) and 65,536 more; the
-// sample, 4 bytes for each of some 2 n^(2/3) weights; 400 KiB a thread.
+// Extra memory: at most 6 bytes for each listed key, which are n / 64 (twice that with a pool) and 65,536 more, or
+// before that the sample, 4 bytes for each of some 2 n^(2/3) weights; 400 KiB a thread.
 Result run(Isa isa, std::int64_t threads, const Call &call);
 
 constexpr std::int64_t tile_weights = 65536;  // at most: places in a tile are 16 bits wide

@@ -3,7 +3,7 @@
 # scalar.cpp avx2.cpp avx512.cpp   one instruction set each
 # variants.cpp <op>.cpp            the table, and the plain code around the kernels
 set(OPTPRUNE_FLAGS_scalar "")
-set(OPTPRUNE_FLAGS_avx2 -mavx2 -mfma -mbmi -mbmi2 -mpopcnt)
+set(OPTPRUNE_FLAGS_avx2 -mavx2 -mfma -mf16c -mbmi -mbmi2 -mpopcnt)
 set(OPTPRUNE_FLAGS_avx512 ${OPTPRUNE_FLAGS_avx2} -mavx512f -mavx512bw -mavx512vl -mavx512dq)
 if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU")
   # GCC bug 105593: the compiler's own AVX-512 header draws these warnings.

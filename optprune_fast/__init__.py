@@ -1,5 +1,7 @@
 """optprune_fast: which weights of a trained network to keep, found by what they do to the real loss."""
 
+from optprune_fast.deploy.convert import convert
+from optprune_fast.deploy.load import load
 from optprune_fast.engine.evaluator import Evaluator
 from optprune_fast.formats.export import export
 from optprune_fast.masks.budgets import layer_budgets
@@ -9,7 +11,6 @@ from optprune_fast.masks.operators import random_masks
 from optprune_fast.masks.packed import PackedMasks
 from optprune_fast.masks.torch_prune import from_torch_prune
 from optprune_fast.ops.topk_threshold import topk_threshold
-from optprune_fast.recipe.coming import convert, load
 from optprune_fast.recipe.gradual import gradual
 from optprune_fast.recipe.prune import prune
 from optprune_fast.recipe.result import Result

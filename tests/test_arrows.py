@@ -29,7 +29,8 @@ LEFT, RIGHT = {"engine", "search", "tuning"}, {"formats", "deploy"}
 ASIDE = {"data": {"runtime"}, "models": {"runtime"}, "testing": {"runtime", "ops", "masks"}}
 # The public names, those that are not built yet, and `python -m optprune_fast`.
 FRONT_DOOR = {"optprune_fast", "optprune_fast.coming", "optprune_fast.__main__"}
-KERNEL_ARROWS = {"moves": "population"}  # moves rerun parts of a population's program
+KERNEL_ARROWS = {"moves": "population",  # moves rerun parts of a population's program
+                 "sparse_conv2d": "sparse_linear"}  # the same rows over shifted planes
 LEAF_USERS = {"cli"}  # who in the package may import data and models
 BACKENDS = ("cuda", "triton", "native", "numba", "torch")
 # Third-party packages that may be imported in these files only, so that nobody else pays for them.

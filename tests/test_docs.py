@@ -157,14 +157,6 @@ def test_the_design_lists_the_public_names() -> None:
     assert [name for name in opf.__all__ if name != "__version__" and not re.search(rf"\b{name}\b", section)] == []
 
 
-def test_names_to_come_say_what_is_coming() -> None:
-    sentence = next(p for p in PAGES["README.md"].split("\n\n") if "NotImplementedError" in p)
-    for name in ("load", "convert"):
-        assert f"`opf.{name}`" in sentence
-        with pytest.raises(NotImplementedError, match=rf"{name} is not built yet: .* today"):
-            getattr(opf, name)()
-
-
 def test_the_readme_knows_the_variables_that_the_doctor_knows() -> None:
     assert set(re.findall(r"`(OPTPRUNE_\w+)`", PAGES["README.md"])) == set(doctor._VARIABLES)
 

@@ -9,11 +9,12 @@ import torch
 from torch import Tensor
 
 from optprune_fast.ops.words import unpack
-from optprune_fast.testing.samples import Sample, meaning, reference, samples
+from optprune_fast.testing.sample import Sample
+from optprune_fast.testing.samples import meaning, reference, samples
 from optprune_fast.testing.subjects import Subject, subjects
 from optprune_fast.testing.variants import moved
 
-OPERATORS = [s for s in subjects() if s.operator is not None]
+OPERATORS = [s for s in subjects() if s.masked]
 BY_OPERATOR = [pytest.param(s, id=s.name) for s in OPERATORS]
 PLAINEST = [pytest.param(s, sample, id=f"{s.name}-{sample.name}") for s in OPERATORS
             for sample in samples(s.name, torch.float64)[:2]]

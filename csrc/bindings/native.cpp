@@ -16,6 +16,8 @@
 #include "kernels/masked_linear/masked_linear.h"
 #include "kernels/moves/moves.h"
 #include "kernels/population/population.h"
+#include "kernels/sparse_conv2d/sparse_conv2d.h"
+#include "kernels/sparse_linear/sparse_linear.h"
 #include "kernels/topk_threshold/topk_threshold.h"
 
 namespace py = pybind11;
@@ -50,6 +52,8 @@ py::dict variants() {
     out["topk_threshold"] = rows(optprune::topk_threshold::variants);
     out["population"] = rows(optprune::population::variants);
     out["moves"] = rows(optprune::moves::variants);
+    out["sparse_linear"] = rows(optprune::sparse_linear::variants);
+    out["sparse_conv2d"] = rows(optprune::sparse_conv2d::variants);
     return out;
 }
 
@@ -102,6 +106,38 @@ std::array<std::int64_t, 3> topk_threshold(const std::string &isa, std::int64_t 
     return {found.key, found.first_nan, found.reads};
 }
 
+optprune::sparse_linear::Planes planes_at(Address values, int type, Address columns, Address words, Address counts,
+                                          Address rows, Address starts, std::int64_t O, std::int64_t I) {
+    return {at<const void>(values), static_cast<optprune::sparse_linear::Type>(type), at<const std::uint8_t>(columns),
+            at<const std::uint64_t>(words), at<const std::int16_t>(counts), at<const std::uint8_t>(rows),
+            at<const std::int64_t>(starts), O, I};
+}
+
+void sparse_linear(const std::string &isa, std::int64_t threads, Address x, Address values, int type, Address columns,
+                   Address words, Address counts, Address rows, Address starts, Address bias, Address out,
+                   std::int64_t B, std::int64_t I, std::int64_t O) {
+    const optprune::sparse_linear::Call call{
+        at<const float>(x), planes_at(values, type, columns, words, counts, rows, starts, O, I), at<const float>(bias),
+        at<float>(out), B};
+    const Isa wanted = isa_named(isa);
+    const py::gil_scoped_release released;
+    optprune::sparse_linear::run(wanted, threads, call);
+}
+
+void sparse_conv2d(const std::string &isa, std::int64_t threads, Address x, Address values, int type, Address columns,
+                   Address words, Address counts, Address rows, Address starts, Address bias, Address out,
+                   Sizes x_shape, Sizes weight_shape, Pair stride, Pair padding, Pair dilation, std::int64_t groups) {
+    const auto [O, C, kh, kw] = weight_shape;
+    const optprune::sparse_conv2d::Call call{
+        at<const float>(x), planes_at(values, type, columns, words, counts, rows, starts, O, C * kh * kw),
+        at<const float>(bias), at<float>(out),
+        {x_shape[0], x_shape[1], x_shape[2], x_shape[3], O, kh, kw, stride[0], stride[1], padding[0], padding[1],
+         dilation[0], dilation[1], groups}};
+    const Isa wanted = isa_named(isa);
+    const py::gil_scoped_release released;
+    optprune::sparse_conv2d::run(wanted, threads, call);
+}
+
 }  // namespace
 
 PYBIND11_MODULE(_native, m) {
@@ -112,5 +148,7 @@ PYBIND11_MODULE(_native, m) {
     m.def("masked_conv2d", &masked_conv2d);
     m.def("choose_bits", &choose_bits);
     m.def("topk_threshold", &topk_threshold);
+    m.def("sparse_linear", &sparse_linear);
+    m.def("sparse_conv2d", &sparse_conv2d);
     bind_population(m);
 }

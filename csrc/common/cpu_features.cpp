@@ -28,8 +28,8 @@ std::uint64_t saved_state() {
 Isa detect() {
     unsigned a = 0, b = 0, c = 0, d = 0;
     if (!__get_cpuid(1, &a, &b, &c, &d)) return Isa::scalar;
-    const std::uint64_t fma_popcnt_osxsave_avx = bit(12) | bit(23) | bit(27) | bit(28);
-    if (!has_all(c, fma_popcnt_osxsave_avx)) return Isa::scalar;
+    const std::uint64_t fma_popcnt_osxsave_avx_f16c = bit(12) | bit(23) | bit(27) | bit(28) | bit(29);
+    if (!has_all(c, fma_popcnt_osxsave_avx_f16c)) return Isa::scalar;
     const std::uint64_t saved = saved_state();
     const std::uint64_t xmm_ymm = bit(1) | bit(2);
     if (!has_all(saved, xmm_ymm) || !__get_cpuid_count(7, 0, &a, &b, &c, &d)) return Isa::scalar;

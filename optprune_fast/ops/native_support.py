@@ -39,3 +39,29 @@ def rows_in_place(tensor: Tensor, inner: int) -> Tensor:
 def candidate_step(tensor: Tensor, dims: int) -> int:
     """Elements from one candidate to the next: 0 where the tensor has no candidate axis, so that all share it."""
     return tensor.stride(0) if tensor.dim() == dims else 0
+
+
+FLOATS = {torch.float32: 0, torch.bfloat16: 1, torch.float16: 2}  # Type of csrc/kernels/sparse_linear/sparse_linear.h
+
+
+def declines_short_floats(x: Tensor) -> str | None:
+    """Why a kernel for the CPU that reads float32 and 16-bit types does not take `x`, or None.
+
+    >>> declines_short_floats(torch.zeros(1, dtype=torch.float64))
+    'takes float32, bfloat16 and float16, not float64'
+    """
+    if x.device.type != "cpu":
+        return f"takes CPU tensors, not {x.device.type}"
+    if x.dtype not in FLOATS:
+        return f"takes float32, bfloat16 and float16, not {str(x.dtype).removeprefix('torch.')}"
+    return None
+
+
+def planes_in_place(values: Tensor, places: Tensor, counts: Tensor, rows: Tensor, starts: Tensor
+                    ) -> tuple[tuple[Tensor, ...], tuple[int, ...]]:
+    """The planes of slices without gaps, which must stay alive, and what the bindings take: addresses and the type."""
+    planes = tuple(t.contiguous() for t in (values, places, counts, rows, starts))
+    values, places, counts, rows, starts = planes
+    listed = places.dtype == torch.uint8
+    return planes, (values.data_ptr(), FLOATS[values.dtype], places.data_ptr() if listed else 0,
+                    0 if listed else places.data_ptr(), counts.data_ptr(), rows.data_ptr(), starts.data_ptr())

@@ -84,6 +84,13 @@ def declines_metadata(*tensors: Tensor) -> str | None:
     return None
 
 
+def declines_all_but_float32(x: Tensor) -> str | None:
+    """Why `x` is not for a Numba implementation in single precision."""
+    if x.device.type != "cpu":
+        return f"takes tensors on the CPU, not on {x.device}"
+    return None if x.dtype == torch.float32 else f"takes float32, not {str(x.dtype).removeprefix('torch.')}"
+
+
 def array(tensor: Tensor) -> np.ndarray[Any, Any]:
     """The tensor as a C-ordered array, bits as unsigned words; one layout, so one compilation for each precision."""
     view = tensor.detach().contiguous().numpy()

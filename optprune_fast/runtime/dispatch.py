@@ -66,6 +66,7 @@ class Operation:
     backends: tuple[str, ...]
     _modules: dict[str, ModuleType] = field(default_factory=dict)
     _warned: set[tuple[str, ...]] = field(default_factory=set)
+    _resolved: dict[tuple[torch.dtype, str, str | None], Choice] = field(default_factory=dict)
 
     def implementation(self, backend: str) -> ModuleType:
         if backend not in self._modules:
@@ -106,6 +107,16 @@ class Operation:
                 return Choice(name, self.implementation(name).run, declined)
             declined[name] = reason
         raise self._refusal("auto", declined, arguments)
+
+    def serve(self, x: torch.Tensor, *rest: object) -> Any:
+        """As a call, for small arguments of which `x` alone decides who serves them: resolved once for its type, its
+        device and `OPTPRUNE_BACKEND`."""
+        key = (x.dtype, x.device.type, os.environ.get("OPTPRUNE_BACKEND"))
+        choice = self._resolved.get(key)
+        if choice is None:
+            choice = self._resolved[key] = self.resolve(x, *rest)
+        calls[self.name, choice.backend] += 1
+        return choice.run(x, *rest)
 
     def __call__(self, *arguments: object, backend: str = "auto") -> Any:
         choice = self.resolve(*arguments, backend=backend)

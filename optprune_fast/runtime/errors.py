@@ -53,8 +53,3 @@ def message(where: str, rule: str, way_out: str = "", /, **arguments: object) ->
     if way_out:
         lines.append(way_out)
     return "\n".join(lines)
-
-
-def coming(name: str, what: str) -> NotImplementedError:
-    """The error of a public name that is fixed but not built yet."""
-    return NotImplementedError(f"{name} is not built yet: {what}")

@@ -126,9 +126,62 @@ def _topk_threshold(tensors: Any, k: int, pool: int) -> list[ErrorInput]:
     ]
 
 
+def _sparse(x: Any, shape: Any, planes: tuple[Any, ...], bias: Any, rest: tuple[Any, ...]) -> list[ErrorInput]:
+    """What the operations on slices refuse alike."""
+    names = ("x", "values", "places", "counts", "rows", "starts", "bias")
+
+    def wrong(name: str, text: str, error: type[Exception] = ValueError, **changed: Any) -> ErrorInput:
+        given = {**dict(zip(names, (x, *planes, bias), strict=True)), **changed}
+        return ErrorInput(name, (given["x"], changed.get("shape", shape), *(given[n] for n in names[1:]), *rest), error,
+                          text)
+
+    values, places, counts, rows, starts = planes
+    return [
+        wrong("x-float64", r"x, values and bias must have one floating dtype[\s\S]*try x.to\(values.dtype\)", TypeError,
+              x=x.double()),
+        wrong("bias-float64", "x, values and bias must have one floating dtype", TypeError, bias=bias.double()),
+        wrong("places-int32", "places must be uint8 or int64, counts int16, rows uint8 and starts int64", TypeError,
+              places=places.int()),
+        wrong("starts-int32", "places must be uint8 or int64", TypeError, starts=starts.int()),
+        wrong("rows-on-another-device", r"must be on one device[\s\S]*rows  uint8\[.*\] meta", rows=rows.to("meta")),
+        wrong("a-value-less", r"places must be \[\d+\] for a weight", values=values[1:]),
+        wrong("a-row-less", r"rows must be \[\d+\] for a weight \[\d+, \d+\]", rows=rows[1:]),
+        wrong("a-count-less", r"counts must be \[\d+\] for a weight", counts=counts[1:]),
+        wrong("a-chunk-less", r"starts must be \[\d+\] for a weight[\s\S]*to_slices makes them", starts=starts[1:]),
+        wrong("bias-of-other-rows", r"bias must be \[\d+\]", bias=bias[1:]),
+        wrong("shape-of-one", r"shape must be \[O, ", shape=shape[:1]),
+    ]
+
+
+def _sparse_linear(x: Any, shape: Any, *rest: Any) -> list[ErrorInput]:
+    planes, bias = rest[:5], rest[5]
+    return [*_sparse(x, shape, planes, bias, ()),
+            ErrorInput("x-of-other-columns", (x[:, 1:], shape, *rest), ValueError, r"x must be \[\.\.\., 300\]"),
+            ErrorInput("x-a-number", (x[0, 0], shape, *rest), ValueError, r"x must be \[\.\.\., 300\]")]
+
+
+def _sparse_conv2d(x: Any, shape: Any, *rest: Any) -> list[ErrorInput]:
+    planes, bias, (stride, padding, dilation, groups) = rest[:5], rest[5], rest[6:]
+
+    def wrong(name: str, text: str, x: Any = x, stride: Any = stride, padding: Any = padding, dilation: Any = dilation,
+              groups: Any = groups) -> ErrorInput:
+        return ErrorInput(name, (x, shape, *planes, bias, stride, padding, dilation, groups), ValueError, text)
+
+    return [*_sparse(x, shape, planes, bias, (stride, padding, dilation, groups)),
+            wrong("x-of-other-channels", r"x must be \[B, 4, H, W\] for this weight", x=x[:, 1:]),
+            wrong("x-of-3-dims", r"x must be \[B, 4, H, W\]", x=x[0]),
+            wrong("stride-0", "stride must be two whole numbers of at least 1", stride=[0, 1]),
+            wrong("padding-negative", "padding must be two whole numbers of at least 0", padding=[0, -1]),
+            wrong("dilation-single", "dilation must be two whole numbers of at least 1", dilation=[1]),
+            wrong("groups-do-not-divide", "groups must divide the outputs O of the weight", groups=3),
+            wrong("kernel-does-not-fit", "the kernel must fit into the padded input", x=x[:, :, :2])]
+
+
 _TABLE: dict[str, Callable[..., list[ErrorInput]]] = {
     "choose_bits": _choose_bits,
     "masked_conv2d": _masked_conv2d,
     "masked_linear": _masked_linear,
+    "sparse_conv2d": _sparse_conv2d,
+    "sparse_linear": _sparse_linear,
     "topk_threshold": _topk_threshold,
 }

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from optprune_fast.testing.poison import Poisoned, PoisonedAllocations
-from optprune_fast.testing.samples import Sample, meaning, reference, samples
+from optprune_fast.testing.sample import Sample
+from optprune_fast.testing.samples import meaning, reference, samples
 from optprune_fast.testing.subjects import Subject, subjects
 from optprune_fast.testing.tolerance import assert_as_accurate
 from optprune_fast.testing.variants import leaves

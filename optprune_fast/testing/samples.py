@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -17,24 +16,16 @@ from torch import Tensor
 from optprune_fast.ops.choose_bits.reference import choose_bits_reference
 from optprune_fast.ops.masked_conv2d.reference import masked_conv2d_reference
 from optprune_fast.ops.masked_linear.reference import masked_linear_reference
+from optprune_fast.ops.sparse_conv2d.reference import sparse_conv2d_reference
+from optprune_fast.ops.sparse_linear.reference import sparse_linear_reference
 from optprune_fast.ops.topk_threshold import TopK
 from optprune_fast.ops.topk_threshold.reference import topk_threshold_reference
 from optprune_fast.ops.words import pack, popcount, word_count
+from optprune_fast.testing.sample import Sample, generator_of
+from optprune_fast.testing.sparse_samples import sparse_conv2d_samples, sparse_linear_samples
 
 EDGES = (0, 1, 63, 64, 65, 127, 511, 513)
 _FAR = 10_007  # words from one candidate to the next in a large population matrix: odd, prime, beyond a page
-
-
-@dataclass(frozen=True, eq=False)  # compared by identity: tensors have no truth
-class Sample:
-    """Positional arguments of an operation's public function.
-
-    terms: products in the longest sum of the result; 0 where the result is exact
-    """
-
-    name: str
-    arguments: tuple[Any, ...]
-    terms: int = 0
 
 
 def samples(operation: str, dtype: torch.dtype = torch.float32) -> tuple[Sample, ...]:
@@ -63,12 +54,6 @@ def _made(make: Callable[[torch.dtype], list[Sample]], dtype: torch.dtype) -> tu
     return tuple(make(dtype))
 
 
-def _generator(*numbers: int) -> torch.Generator:
-    """One stream for each set of sizes, so that a new sample changes no other."""
-    seed = functools.reduce(lambda seed, n: (seed * 1_000_003 + n) % 2**62, numbers, 0)
-    return torch.Generator().manual_seed(seed)
-
-
 def _masks(generator: torch.Generator, P: int, rows: int, columns: int, density: float = 0.4) -> Tensor:
     """Words [P, rows, ⌈columns/64⌉] as the engine has them: a slice of [P, W], with other layers on both sides."""
     width = rows * word_count(columns)
@@ -89,7 +74,7 @@ def _far_apart(words: Tensor) -> Tensor:
 
 def _linear(dtype: torch.dtype, P: int = 3, B: int = 5, O: int = 7, I: int = 65, *, own: bool = False,  # noqa: E741
             density: float = 0.4) -> Sample:
-    generator = _generator(1, P, B, O, I, own)
+    generator = generator_of(1, P, B, O, I, own)
     x = torch.randn((P, B, I) if own else (B, I), generator=generator).to(dtype)
     weight = torch.randn(O, I, generator=generator).to(dtype)
     words = _masks(generator, P, O, I, density)
@@ -135,7 +120,7 @@ def _linear_samples(dtype: torch.dtype) -> list[Sample]:
 def _conv(name: str, dtype: torch.dtype, P: int = 2, B: int = 3, C: int = 4, H: int = 7, W: int = 6, O: int = 4,  # noqa: E741
           kernel: tuple[int, int] = (3, 3), *, stride: tuple[int, int] = (1, 1), padding: tuple[int, int] = (0, 0),
           dilation: tuple[int, int] = (1, 1), groups: int = 1, own: bool = False, density: float = 0.4) -> Sample:
-    generator = _generator(2, P, B, C, H, W, O, *kernel, groups, own)
+    generator = generator_of(2, P, B, C, H, W, O, *kernel, groups, own)
     x = torch.randn((P, B, C, H, W) if own else (B, C, H, W), generator=generator).to(dtype)
     weight = torch.randn(O, C // groups, *kernel, generator=generator).to(dtype)
     columns = weight.shape[1:].numel()
@@ -197,7 +182,7 @@ def _conv_samples(dtype: torch.dtype) -> list[Sample]:
 
 
 def _choose_bits(P: int = 3, W: int = 9, share: float = 0.5) -> Sample:
-    generator = _generator(3, P, W)
+    generator = generator_of(3, P, W)
     words = torch.randint(-(2**63), 2**63 - 1, (P, W), generator=generator)
     counts = (popcount(words).sum(1) * share).long()
     return Sample(f"P{P}-W{W}-{share:.0%}", (words, counts, torch.arange(P)))
@@ -236,7 +221,7 @@ def _topk(name: str, tensors: list[Tensor], share: float = 0.3, pool: float = 0.
 
 
 def _topk_samples(dtype: torch.dtype) -> list[Sample]:
-    generator = _generator(4)
+    generator = generator_of(4)
 
     def normal(*shape: int) -> Tensor:
         return torch.randn(shape, generator=generator).to(dtype)
@@ -266,5 +251,7 @@ _TABLE: dict[str, tuple[Callable[[torch.dtype], list[Sample]], Callable[..., Any
     "choose_bits": (_choose_bits_samples, choose_bits_reference),
     "masked_conv2d": (_conv_samples, masked_conv2d_reference),
     "masked_linear": (_linear_samples, masked_linear_reference),
+    "sparse_conv2d": (sparse_conv2d_samples, sparse_conv2d_reference),
+    "sparse_linear": (sparse_linear_samples, sparse_linear_reference),
     "topk_threshold": (_topk_samples, _topk_reference),
 }

@@ -33,8 +33,13 @@ class Subject:
 
     @property
     def operator(self) -> Any:
-        """What `torch.library` knows it by, or None. Such a function takes `(x, weight, words, …)`."""
+        """What `torch.library` knows it by, or None."""
         return getattr(self.package, "operator", None)
+
+    @property
+    def masked(self) -> bool:
+        """Whether the function takes `(x, weight, words, …)`: one weight under many masks."""
+        return self.name.startswith("masked_")
 
 
 def subjects() -> list[Subject]:

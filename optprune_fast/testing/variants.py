@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 
 from optprune_fast.runtime import native
-from optprune_fast.testing.samples import Sample, samples
+from optprune_fast.testing.sample import Sample
+from optprune_fast.testing.samples import samples
 from optprune_fast.testing.subjects import Subject
 
 DTYPES = (torch.float32, torch.float64)

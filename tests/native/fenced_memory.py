@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from optprune_fast.ops import choose_bits, masked_conv2d, masked_linear, topk_threshold
+from optprune_fast.ops import choose_bits, masked_conv2d, masked_linear, sparse_conv2d, sparse_linear, topk_threshold
 from optprune_fast.runtime import native
 from optprune_fast.testing.samples import samples
 from optprune_fast.testing.variants import same_bits
@@ -70,7 +70,7 @@ def topk(*arguments: Any) -> Any:
 def main(isa: str) -> None:
     os.environ["OPTPRUNE_ISA"] = isa
     unfenced_empty, ran = torch.empty, 0
-    for module in (choose_bits, masked_conv2d, masked_linear, topk_threshold):
+    for module in (choose_bits, masked_conv2d, masked_linear, sparse_conv2d, sparse_linear, topk_threshold):
         operation = module.operation
         # Words of this one are made by the function, the others' outputs by the implementation.
         run = topk if module is topk_threshold else operation.implementation("native").run

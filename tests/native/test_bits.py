@@ -9,14 +9,15 @@ from typing import Any
 import pytest
 import torch
 
-from optprune_fast.ops import choose_bits, masked_conv2d, masked_linear
+from optprune_fast.ops import choose_bits, masked_conv2d, masked_linear, sparse_conv2d, sparse_linear
 from optprune_fast.ops.words import pack, unpack
 from optprune_fast.runtime import native
-from optprune_fast.testing.samples import Sample, samples
+from optprune_fast.testing.sample import Sample
+from optprune_fast.testing.samples import samples
 
 OPERATIONS: dict[str, Callable[..., Any]] = {
     module.operation.name: module.operation.implementation("native").run
-    for module in (choose_bits, masked_conv2d, masked_linear)
+    for module in (choose_bits, masked_conv2d, masked_linear, sparse_conv2d, sparse_linear)
 }
 VARIANTS = list(itertools.product(native.isas(), (1, 2, 3)))
 

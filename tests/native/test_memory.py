@@ -20,7 +20,8 @@ pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="needs mprotect"
 def test_tensors_may_end_where_memory_ends(isa):
     run = subprocess.run([sys.executable, PROGRAM, isa], capture_output=True, text=True, check=False)
     assert run.returncode == 0, f"exit {run.returncode} (-11: touched what is not there)\n{run.stderr}"
-    everything = sum(len(samples(op)) for op in ("choose_bits", "masked_conv2d", "masked_linear", "topk_threshold"))
+    everything = sum(len(samples(op)) for op in (
+        "choose_bits", "masked_conv2d", "masked_linear", "sparse_conv2d", "sparse_linear", "topk_threshold"))
     assert run.stdout.split()[0] == str(everything)
 
 

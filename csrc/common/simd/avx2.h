@@ -17,11 +17,27 @@ struct Vec {
     // Of 16 registers one holds the weight; the rest are accumulators.
     static constexpr int registers = 8;
     static constexpr int positions = 14;
+    static constexpr int beside = 2;
 
     __m256 v;
 
     static Vec zero() { return {_mm256_setzero_ps()}; }
     static Vec spread(float a) { return {_mm256_set1_ps(a)}; }
+    // One load for four of them: kernels that skip zeros wait for loads.
+    template <int N>
+    static void spread_each(const float *from, Vec (&out)[N]) {
+        if constexpr (N % 4 == 0) {
+            for (int i = 0; i < N; i += 4) {
+                const __m256 four = _mm256_broadcast_ps(reinterpret_cast<const __m128 *>(from + i));
+                out[i] = {_mm256_permute_ps(four, 0x00)};
+                out[i + 1] = {_mm256_permute_ps(four, 0x55)};
+                out[i + 2] = {_mm256_permute_ps(four, 0xAA)};
+                out[i + 3] = {_mm256_permute_ps(four, 0xFF)};
+            }
+        } else {
+            for (int i = 0; i < N; ++i) out[i] = spread(from[i]);
+        }
+    }
     static Vec load(const float *from) { return {_mm256_loadu_ps(from)}; }
     static Vec load_first(const float *from, std::int64_t n) { return {_mm256_maskload_ps(from, ones(n))}; }
     static Vec load_kept(const float *from, std::uint64_t bits) {

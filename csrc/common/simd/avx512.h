@@ -14,11 +14,27 @@ struct Vec {
     // Of 32 registers one holds the weight; eight accumulators hide the four cycles of a multiply-add on two units.
     static constexpr int registers = 8;
     static constexpr int positions = 16;
+    static constexpr int beside = 2;
 
     __m512 v;
 
     static Vec zero() { return {_mm512_setzero_ps()}; }
     static Vec spread(float a) { return {_mm512_set1_ps(a)}; }
+    // One load for four of them: kernels that skip zeros wait for loads.
+    template <int N>
+    static void spread_each(const float *from, Vec (&out)[N]) {
+        if constexpr (N % 4 == 0) {
+            for (int i = 0; i < N; i += 4) {
+                const __m512 four = _mm512_broadcast_f32x4(_mm_loadu_ps(from + i));
+                out[i] = {_mm512_permute_ps(four, 0x00)};
+                out[i + 1] = {_mm512_permute_ps(four, 0x55)};
+                out[i + 2] = {_mm512_permute_ps(four, 0xAA)};
+                out[i + 3] = {_mm512_permute_ps(four, 0xFF)};
+            }
+        } else {
+            for (int i = 0; i < N; ++i) out[i] = spread(from[i]);
+        }
+    }
     static Vec load(const float *from) { return {_mm512_loadu_ps(from)}; }
     static Vec load_first(const float *from, std::int64_t n) { return {_mm512_maskz_loadu_ps(ones(n), from)}; }
     static Vec load_kept(const float *from, std::uint64_t bits) {

@@ -17,11 +17,17 @@ struct Vec {
     static constexpr std::int64_t lanes = 4;
     static constexpr int registers = 4;  // accumulators that a row of the linear kernel holds
     static constexpr int positions = 4;  // accumulators that a row of the convolution holds
+    static constexpr int beside = 4;     // registers of samples that rows of a slice take side by side
 
     float v[lanes];
 
     static Vec zero() { return {{0, 0, 0, 0}}; }
     static Vec spread(float a) { return {{a, a, a, a}}; }
+    // out[i]: from[i] in every lane
+    template <int N>
+    static void spread_each(const float *from, Vec (&out)[N]) {
+        for (int i = 0; i < N; ++i) out[i] = spread(from[i]);
+    }
     static Vec load(const float *from) { return {{from[0], from[1], from[2], from[3]}}; }
     static Vec load_first(const float *from, std::int64_t n) {
         Vec out = zero();

@@ -6,10 +6,7 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
-
-def output_size(size: int, kernel: int, stride: int, padding: int, dilation: int) -> int:
-    """Positions that a kernel of `kernel` taps takes along an axis of `size`."""
-    return (size + 2 * padding - dilation * (kernel - 1) - 1) // stride + 1
+from optprune_fast.ops.geometry import output_size
 
 
 def output_shape(x: Tensor, weight: Tensor, words: Tensor, stride: Sequence[int], padding: Sequence[int],

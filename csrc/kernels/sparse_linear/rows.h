@@ -1,0 +1,86 @@
+// The rows of a chunk, samples or pixels in the lanes. Include after one of scalar.h, avx2.h, avx512.h.
+#ifndef OPTPRUNE_KERNELS_SPARSE_LINEAR_ROWS_H
+#define OPTPRUNE_KERNELS_SPARSE_LINEAR_ROWS_H
+
+#include "kernels/sparse_linear/sparse_linear.h"
+
+namespace optprune::sparse_linear {
+namespace {
+
+constexpr std::int64_t L = Vec::lanes;
+
+// Weights are read once, and from memory: they are asked for so many values before. Of 256 to 2048 this was fastest on
+// Zen 3, by a third over none.
+constexpr std::int64_t ahead = 512;
+
+// The entries of a slice: `full` times `lanes` in turns, then what each row has beyond that.
+struct Slice {
+    const float *values;
+    const std::uint8_t *columns;
+    std::int64_t lanes, full;
+};
+
+// G neighbouring rows of a slice, R registers of samples each. at(column): where the samples of a column stand;
+// rest: of the first of these rows. Returns the rest of the row behind the last.
+template <int R, int G, class At>
+inline std::int64_t rows_of(Slice slice, std::int64_t first, std::int64_t rest, const std::int16_t *counts,
+                            const std::uint8_t *rows, At at, float *sums, std::int64_t step) {
+    Vec sum[G][R];
+    for (int i = 0; i < G; ++i) {
+        for (int j = 0; j < R; ++j) sum[i][j] = Vec::zero();
+    }
+    const float *value = slice.values + first;
+    const std::uint8_t *column = slice.columns + first;
+    for (std::int64_t k = 0; k < slice.full; ++k, value += slice.lanes, column += slice.lanes) {
+        __builtin_prefetch(value + ahead);
+        Vec weight[G];
+        Vec::spread_each(value, weight);
+        for (int i = 0; i < G; ++i) {
+            const float *x = at(column[i]);
+            for (int j = 0; j < R; ++j) sum[i][j] = Vec::fma(weight[i], Vec::load(x + j * L), sum[i][j]);
+        }
+    }
+    // Unrolled, so that a sum has a name: of an array with a running index GCC keeps a copy in memory all the time.
+#pragma GCC unroll 8
+    for (int i = 0; i < G; ++i) {
+        for (std::int64_t k = slice.full; k < counts[i]; ++k, ++rest) {
+            const Vec weight = Vec::spread(slice.values[rest]);
+            const float *x = at(slice.columns[rest]);
+            for (int j = 0; j < R; ++j) sum[i][j] = Vec::fma(weight, Vec::load(x + j * L), sum[i][j]);
+        }
+        float *to = sums + rows[i] * step;
+        for (int j = 0; j < R; ++j) Vec::add(Vec::load(to + j * L), sum[i][j]).store(to + j * L);
+    }
+    return rest;
+}
+
+// sums[row * step …] += the chunk's part. Eight accumulators or more hide the four cycles of a multiply-add.
+template <int R, class At>
+inline void rows_of_chunk(const Chunk &chunk, At at, float *sums, std::int64_t step) {
+    constexpr int G = R == 1 ? 8 : R <= 3 ? 4 : 2;
+    std::int64_t entry = 0;
+    for (std::int64_t slot = 0; slot < chunk.R; slot += slice_rows) {
+        const std::int64_t lanes = chunk.R - slot < slice_rows ? chunk.R - slot : slice_rows;
+        const std::int16_t *counts = chunk.counts + slot;
+        const std::uint8_t *rows = chunk.rows + slot;
+        if (counts[0] == 0) break;  // descending: nothing comes after
+        const Slice slice{chunk.values + entry, chunk.columns + entry, lanes, counts[lanes - 1]};
+        std::int64_t rest = slice.full * lanes;
+        if (lanes == slice_rows) {
+            const Slice eight{slice.values, slice.columns, slice_rows, slice.full};  // the distance is known here
+            for (int i = 0; i < slice_rows; i += G) {
+                rest = rows_of<R, G>(eight, i, rest, counts + i, rows + i, at, sums, step);
+            }
+        } else {
+            for (std::int64_t i = 0; i < lanes; ++i) {
+                rest = rows_of<R, 1>(slice, i, rest, counts + i, rows + i, at, sums, step);
+            }
+        }
+        entry += rest;
+    }
+}
+
+}  // namespace
+}  // namespace optprune::sparse_linear
+
+#endif

@@ -34,6 +34,7 @@ from optprune_fast.ops.words import pack, popcount, tail_mask, unpack, word_coun
 from optprune_fast.runtime.errors import message
 
 TILE, BAND, SLICE = 256, 256, 8
+_ROWS_AT_ONCE = 16
 
 
 class Slices(NamedTuple):
@@ -83,15 +84,17 @@ def to_slices(words: Tensor, values: Tensor, columns: int, *, groups: int = 1, c
     counts, rows, sizes, done = [], [], [], 0
     for first, many in bands(row_count, groups):
         own = words[first : first + many]
-        order = _Order(unpack(own, columns))
-        part = slice(done, done + order.places.numel())
-        out[part][order.places] = values[part]
+        order = _Order(own, columns)
+        part = slice(done, done + order.kept)
+        for some, place, column in order.parts():
+            out[part][place] = values[part][some]
+            if not coded:
+                places[0][part][place] = (column % TILE).to(torch.uint8)
         if coded:
             by_tile = torch.nn.functional.pad(own, (0, -own.shape[1] % 4)).view(many, tiles, 4)
             ordered = by_tile.transpose(0, 1).gather(1, order.rows[..., None].expand(-1, -1, 4))
             places += [t[:, : min(4, own.shape[1] - 4 * i)].flatten() for i, t in enumerate(ordered)]
         else:
-            places[0][part][order.places] = (order.columns % TILE).to(torch.uint8)
             counts.append(order.counts.flatten().to(torch.int16))
         rows.append(order.rows.flatten().to(torch.uint8))
         sizes.append(order.counts.sum(1))
@@ -103,7 +106,7 @@ def to_slices(words: Tensor, values: Tensor, columns: int, *, groups: int = 1, c
 
 def from_slices(slices: Slices, rows: int, columns: int, *, groups: int = 1) -> tuple[Tensor, Tensor]:
     """The mask, int64 [O, ⌈I/64⌉], and the kept values, row after row."""
-    parts = [(pack(mask), values) for _, mask, values in _masks(slices, rows, columns, groups)]
+    parts = [(words, values) for _, words, values in _bands(slices, rows, columns, groups)]
     device = slices.values.device
     words = torch.cat([w for w, _ in parts]) if parts else torch.zeros(rows, word_count(columns), dtype=torch.int64,
                                                                        device=device)
@@ -112,7 +115,8 @@ def from_slices(slices: Slices, rows: int, columns: int, *, groups: int = 1) -> 
 
 def dense_bands(slices: Slices, rows: int, columns: int, *, groups: int = 1) -> Iterator[tuple[slice, Tensor]]:
     """(rows, weight [many, I]) of each band, zeros where nothing is kept."""
-    for part, mask, values in _masks(slices, rows, columns, groups):
+    for part, words, values in _bands(slices, rows, columns, groups):
+        mask = unpack(words, columns)
         yield part, values.new_zeros(mask.shape).masked_scatter_(mask, values)
 
 
@@ -163,18 +167,24 @@ def check_slices(slices: Slices, rows: int, columns: int, *, groups: int = 1, wh
         require((counts.sum(1) == chunks.diff()).all(), "starts must agree with the counts")
 
 
-def _masks(slices: Slices, rows: int, columns: int, groups: int) -> Iterator[tuple[slice, Tensor, Tensor]]:
-    """(rows, bool [many, I], kept values row after row) of each band."""
+def _bands(slices: Slices, rows: int, columns: int, groups: int) -> Iterator[tuple[slice, Tensor, Tensor]]:
+    """(rows, their words, their kept values row after row) of each band."""
     tiles = tile_count(columns)
     for number, (first, many) in enumerate(bands(rows, groups)):
         chunks = slices.starts[number * tiles : (number + 1) * tiles + 1]
         part, here = slice(int(chunks[0]), int(chunks[-1])), slice(first * tiles, (first + many) * tiles)
         order = slices.rows[here].view(tiles, many).long()
         if slices.coded:
-            mask = _coded_mask(slices, first, many, columns, order)
+            ordered = _band_words(slices, first, many, columns)
+            by_row = torch.empty_like(ordered).scatter_(1, order[..., None].expand(-1, -1, 4), ordered)
+            words = by_row.transpose(0, 1).flatten(1)[:, : word_count(columns)]
         else:
-            mask = _listed_mask(slices.places[part], slices.counts[here].view(tiles, many).long(), columns, order)
-        yield slice(first, first + many), mask, slices.values[part][_Order(mask).places]
+            counts = slices.counts[here].view(tiles, many).long()
+            words = pack(_listed_mask(slices.places[part], counts, columns, order))
+        values = torch.empty_like(slices.values[part])
+        for some, place, _ in _Order(words, columns).parts():
+            values[some] = slices.values[part][place]
+        yield slice(first, first + many), words, values
 
 
 def _cat(parts: list[Tensor], dtype: torch.dtype, device: torch.device) -> Tensor:
@@ -184,25 +194,33 @@ def _cat(parts: list[Tensor], dtype: torch.dtype, device: torch.device) -> Tenso
 class _Order:
     """Where the kept weights of a band, row after row, lie among its slices.
 
-    counts, rows:     int64 [T, R], descending; which row
-    columns, places:  int64 [n]: the column of each kept weight, and its place
+    counts, rows:  int64 [T, R], descending; which row
+    kept:          weights
     """
 
-    def __init__(self, mask: Tensor) -> None:
-        many, columns = mask.shape
-        tiles, device = tile_count(columns), mask.device
-        padded = torch.nn.functional.pad(mask, (0, tiles * TILE - columns)).view(many, tiles, TILE)
-        by_row = padded.sum(-1)
-        self.counts, self.rows = by_row.T.sort(dim=1, descending=True, stable=True)
-        slot = torch.empty_like(self.rows)
-        slot.scatter_(1, self.rows, torch.arange(many, device=device).expand(tiles, many))
-        start, full, lanes, rest = _slice_starts(self.counts)
-        row, self.columns = mask.nonzero(as_tuple=True)
-        tile = self.columns // TILE
-        first = by_row.flatten().cumsum(0) - by_row.flatten()
-        k = torch.arange(row.numel(), device=device) - first[row * tiles + tile]
-        at = slot[tile, row]
-        self.places = _place(start, full, lanes, rest, tile, at, k)
+    def __init__(self, words: Tensor, columns: int) -> None:
+        self._words, self._columns = words, columns
+        many, tiles = words.shape[0], tile_count(columns)
+        self._by_row = torch.nn.functional.pad(popcount(words), (0, -words.shape[1] % 4)).view(many, tiles, 4).sum(-1)
+        self.counts, self.rows = self._by_row.T.sort(dim=1, descending=True, stable=True)
+        self.kept = int(self._by_row.sum())
+        self._slot = torch.empty_like(self.rows)
+        self._slot.scatter_(1, self.rows, torch.arange(many, device=words.device).expand(tiles, many))
+        self._starts = _slice_starts(self.counts)
+
+    def parts(self) -> Iterator[tuple[slice, Tensor, Tensor]]:
+        """(which of the kept weights, int64 place of each, int64 column of each), a few rows at a time: these numbers
+        take more memory than the weights."""
+        done, tiles = 0, tile_count(self._columns)
+        for top in range(0, self._words.shape[0], _ROWS_AT_ONCE):
+            row, column = unpack(self._words[top : top + _ROWS_AT_ONCE], self._columns).nonzero(as_tuple=True)
+            tile = column // TILE
+            each = self._by_row[top : top + _ROWS_AT_ONCE].flatten()
+            first = each.cumsum(0) - each
+            k = torch.arange(row.numel(), device=row.device) - first[row * tiles + tile]
+            yield (slice(done, done + row.numel()),
+                   _place(*self._starts, tile, self._slot[tile, row + top], k), column)
+            done += row.numel()
 
 
 def _slice_starts(counts: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -246,9 +264,3 @@ def _band_words(slices: Slices, first: int, many: int, columns: int) -> Tensor:
     parts = own.split([many * min(4, words - 4 * t) for t in range(tiles)])
     padded = [torch.nn.functional.pad(p.view(many, -1), (0, 4 - p.numel() // many)) for p in parts]
     return torch.stack(padded) if padded else own.view(0, many, 4)
-
-
-def _coded_mask(slices: Slices, first: int, many: int, columns: int, rows: Tensor) -> Tensor:
-    ordered = _band_words(slices, first, many, columns)
-    by_row = torch.empty_like(ordered).scatter_(1, rows[..., None].expand(-1, -1, 4), ordered)
-    return unpack(by_row.transpose(0, 1).flatten(1)[:, : word_count(columns)], columns)

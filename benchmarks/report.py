@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import plots, results
-from benchmarks.deploy import disk
+from benchmarks.deploy import disk, latency
+from benchmarks.deploy import memory as deploy_memory
 from benchmarks.moves import run as moves
 from benchmarks.study import table as study
 from benchmarks.threshold import table as threshold
@@ -125,8 +126,21 @@ def top_k(documents: Sequence[Document]) -> str:
         threshold.memory(document["memory"]), how, from_where(document, "benchmarks.threshold.run")])
 
 
+def latencies(documents: Sequence[Document]) -> str:
+    document = documents[-1]
+    tables = [f"**{cache}**\n\n{latency.table(document['rows'], cache)}" for cache in latency.CACHES
+              if any(row["cache"] == cache for row in document["rows"])]
+    return "\n\n".join([*tables, from_where(document, "benchmarks.deploy.latency")])
+
+
+def resident(documents: Sequence[Document]) -> str:
+    document = documents[-1]
+    return f"{deploy_memory.table(document['rows'])}\n\n{from_where(document, 'benchmarks.deploy.memory')}"
+
+
 Section = Callable[[Sequence[Document]], str]
 SECTIONS: dict[str, Section] = {"masked_forward": masked_forward, "cost": cost, "moves": swaps, "disk": bytes_on_disk,
+                                "deploy_latency": latencies, "deploy_memory": resident,
                                 "study": study.section, "threshold": top_k}
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -47,8 +48,10 @@ def _add_rivals(layer: Layer, words: Tensor) -> None:
     short = layer.weight.bfloat16()
     layer.rivals["dense bfloat16"] = lambda x: torch.nn.functional.linear(x.bfloat16(), short)
     layer.nbytes["dense bfloat16"] = short.nbytes
-    wide = layer.weight.to_sparse_csr()
-    csr = torch.sparse_csr_tensor(wide.crow_indices().int(), wide.col_indices().int(), wide.values(), wide.shape)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Sparse ")  # CSR is in beta; its checks are off
+        wide = layer.weight.to_sparse_csr()
+        csr = torch.sparse_csr_tensor(wide.crow_indices().int(), wide.col_indices().int(), wide.values(), wide.shape)
     layer.rivals["torch CSR"] = lambda x: (csr @ x[0])[None] if len(x) == 1 else (csr @ x.T).T
     layer.nbytes["torch CSR"] = csr.crow_indices().nbytes + csr.col_indices().nbytes + csr.values().nbytes
     try:

@@ -12,7 +12,8 @@ import pytest
 import torch
 
 from benchmarks import report, results
-from benchmarks.deploy import disk
+from benchmarks.deploy import disk, latency
+from benchmarks.deploy import memory as deploy_memory
 from benchmarks.masked_forward import break_even, fit_cost
 from benchmarks.masked_forward import run as masked_forward
 from benchmarks.moves import run as moves
@@ -30,6 +31,7 @@ ROW = {"network", "P", "B", "density", "threads", "rival", "ours", "declined", "
        "lowest_s", "highest_s", "useful_gflops", "best_torch", "ratio", "peak_gflops", "share_of_peak",
        "bandwidth_gb", "share_of_bandwidth", "memory_bytes"}
 DISK = ["disk"] if importlib.util.find_spec("zstandard") else []
+RESIDENT = ["deploy_memory"] if STATUS.exists() else []
 MACHINE = {"processor", "cores", "torch", "commit", "date", "load"}
 
 
@@ -48,13 +50,16 @@ def small_runs():
     fit_cost.main(["--small", "--networks", "mlp", "--P", "2", "4", "6", "--B", "2", "4", "6", "--at", "2", "4",
                    "--rounds", "1", "--backend", "torch"])
     moves.main(["--small", "--networks", "mlp", "--backends", "torch"])
+    latency.main(["--quick"])
+    if RESIDENT:
+        deploy_memory.main(["--quick"])
     if DISK:
         disk.main(["--small", "--sparsities", ".9", "--networks", "gaussian"])
 
 
 def test_files_say_what_was_measured_where(measured):
     documents = {path.stem: json.loads(path.read_text()) for path in measured.glob("*.json")}
-    assert set(documents) == {"masked_forward", "cost", "moves", *DISK}
+    assert set(documents) == {"masked_forward", "cost", "moves", "deploy_latency", *RESIDENT, *DISK}
     for kind, document in documents.items():
         assert document["kind"] == kind
         assert set(document["machine"]) >= MACHINE
@@ -70,7 +75,8 @@ def test_the_report_fills_its_sections_and_nothing_else(measured, tmp_path):
     pytest.importorskip("matplotlib", reason="matplotlib is not installed")
     page = (report.DOCS / "RESULTS.md").read_text()
     (tmp_path / "RESULTS.md").write_text(page)
-    assert report.main(measured, tmp_path) == ["masked_forward", "cost", "moves", *DISK]
+    assert report.main(measured, tmp_path) == [
+        "masked_forward", "cost", "moves", *DISK, "deploy_latency", *RESIDENT]
     once = (tmp_path / "RESULTS.md").read_text()
     assert "× the best torch rival" in once
     assert once.partition("<!-- masked_forward table -->")[0] == page.partition("<!-- masked_forward table -->")[0]

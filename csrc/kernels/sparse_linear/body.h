@@ -43,12 +43,14 @@ void one(const Chunk &chunk, const float *x, float *sums) {
             }
         }
         std::int64_t rest = full * lanes;
-        for (std::int64_t i = 0; i < lanes; ++i) {
-            for (std::int64_t k = full; k < counts[i]; ++k, ++rest) {
-                sum[i] = multiply_add(values[rest], x[columns[rest]], sum[i]);
+        if (counts[0] != full) {
+            for (std::int64_t i = 0; i < lanes && counts[i] != full; ++i) {
+                for (std::int64_t k = full; k < counts[i]; ++k, ++rest) {
+                    sum[i] = multiply_add(values[rest], x[columns[rest]], sum[i]);
+                }
             }
-            sums[chunk.rows[slot + i]] += sum[i];
         }
+        for (std::int64_t i = 0; i < lanes; ++i) sums[chunk.rows[slot + i]] += sum[i];
         entry += rest;
     }
 }

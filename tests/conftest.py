@@ -7,8 +7,12 @@ OPTPRUNE_REQUIRE_NATIVE=1 a whole run fails if a backend or an instruction set o
 from __future__ import annotations
 
 import os
+import signal
+import time
+import traceback
+import warnings
 from collections import Counter
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from pathlib import Path
 from typing import Any
 
@@ -104,6 +108,36 @@ def samples(network):
     inputs = torch.randn(200, 16, generator=torch.Generator().manual_seed(2))
     with torch.no_grad():
         return inputs, network(inputs).argmax(1)
+
+
+@pytest.fixture
+def in_a_fork() -> Callable[[Callable[[], object]], int]:
+    """in_a_fork(work): how a child ended that did `work()`, 0 if all went well. One that hangs fails the test."""
+    if not hasattr(os, "fork"):
+        pytest.skip("no fork here to try it in a process of its own")
+
+    def run(work: Callable[[], object], patience_s: float = 60) -> int:
+        with warnings.catch_warnings():  # Python 3.12 and later warn of what is done here
+            warnings.filterwarnings("ignore", "This process .* is multi-threaded", DeprecationWarning)
+            child = os.fork()
+        if child == 0:
+            try:
+                torch.set_num_threads(1)  # torch's own threads do not survive a fork, and it would wait for them
+                work()
+                os._exit(0)
+            except BaseException:
+                traceback.print_exc()
+            os._exit(1)
+        deadline = time.monotonic() + patience_s
+        while (done := os.waitpid(child, os.WNOHANG))[0] == 0:
+            if time.monotonic() > deadline:
+                os.kill(child, signal.SIGKILL)
+                os.waitpid(child, 0)
+                pytest.fail("the child hangs")
+            time.sleep(0.01)
+        return done[1]
+
+    return run
 
 
 @pytest.fixture

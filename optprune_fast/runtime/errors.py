@@ -26,18 +26,20 @@ class TuningWarning(UserWarning):
 
 
 def describe(value: object) -> str:
-    """One short line about an argument as received.
+    """One short line about an argument as received; of a long one both ends, as a path is told by its last name.
 
     >>> describe(torch.zeros(2, 3))
     'float32[2, 3] cpu'
     >>> describe("x")
     "'x'"
+    >>> describe("/a" * 50 + "/picture.png")[-20:]
+    "a/a/a/a/picture.png'"
     """
     if isinstance(value, torch.Tensor):
         dtype = str(value.dtype).removeprefix("torch.")
         return f"{dtype}{list(value.shape)} {value.device}"
     text = repr(value)
-    return text if len(text) <= 80 else text[:77] + "..."
+    return text if len(text) <= 80 else f"{text[:38]}...{text[-39:]}"
 
 
 def message(where: str, rule: str, way_out: str = "", /, **arguments: object) -> str:

@@ -83,12 +83,8 @@ def test_rows_beyond_32_bits_are_found(emulated, sample, judge, far_apart):
     judge(emulated(*operands), operands)
 
 
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here to try it in a process of its own")
-def test_nothing_past_the_end_of_memory_is_touched(emulator, walled):
+def test_nothing_past_the_end_of_memory_is_touched(emulator, walled, in_a_fork):
     (x, weight, words), out = walled
     arguments = [t.data_ptr() for t in (x, weight, words, out)]
-    child = os.fork()
-    if child == 0:
-        emulator(3, *arguments, 2, 67, 75, 69, x.stride(0), x.stride(1), weight.stride(0), *words.stride()[:2])
-        os._exit(0)
-    assert os.waitpid(child, 0)[1] == 0, "read or written past the end"
+    sizes = (2, 67, 75, 69, x.stride(0), x.stride(1), weight.stride(0), *words.stride()[:2])
+    assert in_a_fork(lambda: emulator(3, *arguments, *sizes)) == 0, "read or written past the end"

@@ -75,21 +75,17 @@ def test_rows_beyond_32_bits_are_found(enqueue, far_apart):
     judge_ranks(enqueue, cuda_impl.TILE_WORDS, RankCase("far", [rows], 60, 50, as_they_are=True))
 
 
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here to try it in a process of its own")
-def test_nothing_past_the_end_of_memory_is_touched(enqueue, to_a_wall):
+def test_nothing_past_the_end_of_memory_is_touched(enqueue, to_a_wall, in_a_fork):
     weight = torch.randn(2, 8200, generator=torch.Generator().manual_seed(0))
     tensors = [weight.flatten()[:8195], weight[:, :65], weight[:, :4096].half(), weight[:1, :8192].bfloat16()]
     tensors = [to_a_wall(t) for t in tensors]
-    child = os.fork()
-    if child == 0:
-        try:
-            for plan in ({"direct": True}, {"direct": False, "samples": 3000}):
-                case = RankCase("wall", tensors, 7000, 5000, plan=plan, as_they_are=True)
-                judge_ranks(enqueue, cuda_impl.TILE_WORDS, case)
-            os._exit(0)
-        finally:
-            os._exit(1)
-    assert os.waitpid(child, 0)[1] == 0, "read past the end, or bits differ"
+
+    def judge() -> None:
+        for plan in ({"direct": True}, {"direct": False, "samples": 3000}):
+            case = RankCase("wall", tensors, 7000, 5000, plan=plan, as_they_are=True)
+            judge_ranks(enqueue, cuda_impl.TILE_WORDS, case)
+
+    assert in_a_fork(judge) == 0, "read past the end, or bits differ"
 
 
 IN_LIST, TIED, KNOWN, MISSED = range(4)  # cuda_select.h

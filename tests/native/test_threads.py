@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
-import signal
 import subprocess
-import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -18,8 +16,6 @@ from optprune_fast.ops.words import pack
 
 RUN = operation.implementation("native").run
 PATIENCE_S = 60
-# Python 3.12 and later warn of what is tested here.
-FORKS = pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
 
 
 def call(seed: int) -> tuple[torch.Tensor, ...]:
@@ -33,40 +29,31 @@ def sleepers() -> int:
     return len(os.listdir("/proc/self/task"))
 
 
-@FORKS
 @pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="needs /proc to count the threads of a process")
-def test_more_threads_are_used_when_asked_and_none_when_not(forced):
+def test_more_threads_are_used_when_asked_and_none_when_not(forced, in_a_fork):
     arguments = call(0)
     read, write = os.pipe()
-    child = os.fork()  # a process whose pool is empty
-    if child == 0:
+
+    def count() -> None:  # in a process whose pool is empty
         before = sleepers()
         forced("scalar", 1, RUN, *arguments)
         alone = sleepers() - before
         forced("scalar", 4, RUN, *arguments)
         os.write(write, bytes([alone, sleepers() - before]))
-        os._exit(0)
-    assert os.waitpid(child, 0)[1] == 0
+
+    assert in_a_fork(count) == 0
     assert list(os.read(read, 2)) == [0, 3]
 
 
-@FORKS
-def test_a_forked_child_has_a_pool_of_its_own(forced):
-    arguments = call(1)  # made before: torch's own threads do not survive a fork
+def test_a_forked_child_has_a_pool_of_its_own(forced, in_a_fork):
+    arguments = call(1)
     expected = forced("scalar", 3, RUN, *arguments)
-    child = os.fork()
-    if child == 0:
-        same = torch.equal(forced("scalar", 3, RUN, *arguments), expected)
-        os._exit(0 if same else 1)
-    deadline = time.monotonic() + PATIENCE_S
-    while (done := os.waitpid(child, os.WNOHANG))[0] == 0:
-        if time.monotonic() > deadline:
-            os.kill(child, signal.SIGKILL)
-            os.waitpid(child, 0)
-            pytest.fail("the child hangs")
-        time.sleep(0.01)
-    assert done[1] == 0
-    assert torch.equal(forced("scalar", 3, RUN, *arguments), expected)
+
+    def again() -> None:
+        assert torch.equal(forced("scalar", 3, RUN, *arguments), expected)
+
+    assert in_a_fork(again) == 0
+    again()
 
 
 def test_several_python_threads_call_at_once(forced):

@@ -121,13 +121,15 @@ def in_a_fork() -> Callable[[Callable[[], object]], int]:
             warnings.filterwarnings("ignore", "This process .* is multi-threaded", DeprecationWarning)
             child = os.fork()
         if child == 0:
+            status = 1
             try:
                 torch.set_num_threads(1)  # torch's own threads do not survive a fork, and it would wait for them
                 work()
-                os._exit(0)
-            except BaseException:
-                traceback.print_exc()
-            os._exit(1)
+                status = 0
+            finally:
+                if status:
+                    traceback.print_exc()
+                os._exit(status)  # whatever happened: the child must not go on as a second test run
         deadline = time.monotonic() + patience_s
         while (done := os.waitpid(child, os.WNOHANG))[0] == 0:
             if time.monotonic() > deadline:

@@ -63,6 +63,7 @@ def test_a_refused_call_leaves_out_alone() -> None:
     assert out.eq(-1).all()
 
 
-def test_a_backend_that_is_not_there_is_refused() -> None:
-    with pytest.raises(BackendError, match="topk_threshold has no cuda implementation"):
-        topk_threshold(W, 1, backend="cuda")
+@pytest.mark.parametrize("backend", ["cuda", "triton"])
+def test_a_gpu_backend_refuses_weights_of_the_cpu(backend: str) -> None:
+    with pytest.raises(BackendError, match=f"topk_threshold: backend='{backend}' cannot serve"):
+        topk_threshold(W, 1, backend=backend)

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import ctypes
 import mmap
+import os
+import shutil
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
@@ -17,6 +20,7 @@ from optprune_fast.ops.words import pack
 from optprune_fast.testing.poison import poison_all
 from optprune_fast.testing.tolerance import assert_as_accurate
 
+ROOT = Path(__file__).parents[2]
 Operands = tuple[Tensor, Tensor, Tensor]
 Run = Callable[[Tensor, Tensor, Tensor], Tensor]
 
@@ -53,6 +57,23 @@ def before_a_wall(tensor: Tensor) -> Tensor:
     assert ctypes.CDLL(None).mprotect(ctypes.c_void_p(wall), ctypes.c_size_t(mmap.PAGESIZE), 0) == 0
     copy = torch.frombuffer(memory, dtype=tensor.dtype, count=tensor.numel(), offset=room - tensor.nbytes)
     return copy.view(tensor.shape).copy_(tensor)
+
+
+@pytest.fixture(scope="session")
+def emulated_library(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], ctypes.CDLL]:
+    """emulated_library(operation): its CUDA kernels as functions of the CPU (emulated_<operation>.cpp)."""
+    compiler = os.environ.get("CXX") or shutil.which("g++") or shutil.which("clang++")
+    if compiler is None:
+        pytest.skip("no C++ compiler: CXX names none, g++ and clang++ are absent")
+
+    def build(operation: str) -> ctypes.CDLL:
+        library = tmp_path_factory.mktemp("emulated") / f"{operation}.so"
+        subprocess.run([compiler, "-std=c++17", "-O1", "-ffp-contract=off", "-Wall", "-Wextra", "-Wno-unknown-pragmas",
+                        "-Werror", "-shared", "-fPIC", "-I", ROOT / "csrc",
+                        ROOT / f"tests/gpu/emulated_{operation}.cpp", "-o", library], check=True)
+        return ctypes.CDLL(str(library))
+
+    return build
 
 
 @pytest.fixture

@@ -3,10 +3,6 @@
 from __future__ import annotations
 
 import ctypes
-import os
-import shutil
-import subprocess
-from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -18,20 +14,11 @@ from optprune_fast.runtime import cuda
 from optprune_fast.testing.poison import PoisonedAllocations
 from optprune_fast.testing.samples import samples
 
-ROOT = Path(__file__).parents[2]
-COMPILER = os.environ.get("CXX") or shutil.which("g++") or shutil.which("clang++")
-
-pytestmark = pytest.mark.skipif(COMPILER is None, reason="no C++ compiler: CXX names none, g++ and clang++ are absent")
-
 
 @pytest.fixture(scope="session")
-def emulator(tmp_path_factory):
+def emulator(emulated_library):
     """The body of cuda.cu as a function of blocks, addresses, sizes and steps."""
-    library = tmp_path_factory.mktemp("emulated") / "cuda.so"
-    subprocess.run([COMPILER, "-std=c++17", "-O1", "-ffp-contract=off", "-Wall", "-Wextra", "-Wno-unknown-pragmas",
-                    "-Werror", "-shared", "-fPIC", "-I", ROOT / "csrc", ROOT / "tests/gpu/emulated_masked_linear.cpp",
-                    "-o", library], check=True)
-    function = ctypes.CDLL(str(library)).emulate_masked_linear
+    function = emulated_library("masked_linear").emulate_masked_linear
     function.restype = ctypes.c_bool
     function.argtypes = [ctypes.c_uint, *[ctypes.c_void_p] * 4, *[ctypes.c_int64] * 9]
     return function

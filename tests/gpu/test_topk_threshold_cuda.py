@@ -3,10 +3,6 @@
 from __future__ import annotations
 
 import ctypes
-import os
-import shutil
-import subprocess
-from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -17,20 +13,11 @@ from optprune_fast.runtime import cuda
 from optprune_fast.testing.poison import PoisonedAllocations
 from optprune_fast.testing.ranks import RankCase, judge_ranks, rank_cases
 
-ROOT = Path(__file__).parents[2]
-COMPILER = os.environ.get("CXX") or shutil.which("g++") or shutil.which("clang++")
-
-pytestmark = pytest.mark.skipif(COMPILER is None, reason="no C++ compiler: CXX names none, g++ and clang++ are absent")
-
 
 @pytest.fixture(scope="module")
-def emulator(tmp_path_factory):
+def emulator(emulated_library):
     """The launches of cuda.cu as a function of blocks and addresses."""
-    library = tmp_path_factory.mktemp("emulated") / "topk_threshold.so"
-    subprocess.run([COMPILER, "-std=c++17", "-O1", "-ffp-contract=off", "-Wall", "-Wextra", "-Wno-unknown-pragmas",
-                    "-Werror", "-shared", "-fPIC", "-I", ROOT / "csrc", ROOT / "tests/gpu/emulated_topk_threshold.cpp",
-                    "-o", library], check=True)
-    return ctypes.CDLL(str(library))
+    return emulated_library("topk_threshold")
 
 
 @pytest.fixture

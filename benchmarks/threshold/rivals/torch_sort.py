@@ -2,32 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
-import torch
 from torch import Tensor
 
-from benchmarks.threshold.task import Case
+from benchmarks.threshold.rivals.torch_ways import Prepared, by_indices, no_pool
 
 NAME, EXACT = "torch.sort", True
+declines = no_pool
 
 
-def declines(case: Case) -> str | None:
-    return "no pool" if case.pool else None
-
-
-def prepare(tensors: list[Tensor], k: int, pool: int) -> tuple[Callable[[], object], Callable[[], list[Tensor]]]:
-    n = sum(t.numel() for t in tensors)
-    made: list[Tensor] = []
-
-    def magnitudes() -> Tensor:
-        return tensors[0].flatten().abs() if len(tensors) == 1 else torch.cat([t.flatten() for t in tensors]).abs()
-
-    def run() -> object:
-        mask = torch.zeros(n, dtype=torch.bool, device=tensors[0].device)
-        mask[magnitudes().sort(descending=True).indices[:k]] = True
-        parts = mask.split([t.numel() for t in tensors])
-        made[:] = [part.view(t.shape) for part, t in zip(parts, tensors, strict=True)]
-        return made
-
-    return run, lambda: list(made)
+def prepare(tensors: list[Tensor], k: int, pool: int) -> Prepared:
+    return by_indices(tensors, lambda m: m.sort(descending=True).indices[:k])

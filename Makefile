@@ -60,9 +60,10 @@ lint: install
 	$(BIN)/mypy
 
 # CI prints the last lines of a run: the doctests come first, the table of backends and pytest's closing line last.
-# One worker a core, one thread a worker; a file stays whole, since its tests share what they set up.
+# One worker a core, one thread a worker. A worker that is done takes half of what another has left: files stay nearly
+# whole, since their tests share what they set up, and none waits for the longest file.
 tests: install doctests $(VENV)/numba-cache
-	OMP_NUM_THREADS=1 $(BIN)/pytest -q --numprocesses auto --dist loadfile
+	OMP_NUM_THREADS=1 $(BIN)/pytest -q --numprocesses auto --dist worksteal
 
 doctests: install $(VENV)/numba-cache
 	$(BIN)/pytest -q --doctest-modules optprune_fast

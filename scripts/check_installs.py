@@ -72,11 +72,10 @@ def cases(tools: Path) -> Iterator[Case]:
                "CMake configuration failed", cheap=True)
     yield Case("broken_nvcc_but_required", {**broken_nvcc, "OPTPRUNE_CUDA": "ON"}, None,
                "OPTPRUNE_CUDA=ON, but no CUDA compiler works", cheap=True)
-    yield Case("no_nvcc", {"PATH": without("nvcc"), "OPTPRUNE_CUDA_PROBE": "OFF"}, ("_native",), doctor=no_cuda,
-               cheap=True)
+    yield Case("no_nvcc", {"PATH": without("nvcc"), "OPTPRUNE_CUDA_PROBE": "OFF"}, ("_native",), doctor=no_cuda)
     yield Case("other_processor", {"OPTPRUNE_CUDA": "OFF"}, ("_native",),
                doctor={"native": "uses scalar; this CPU and this build have scalar$"},
-               settings=("cmake.define.OPTPRUNE_SCALAR_ONLY=ON",))
+               settings=("cmake.define.OPTPRUNE_SCALAR_ONLY=ON",), cheap=True)
     yield Case("broken_nvcc", broken_nvcc, ("_native",), doctor=no_cuda)
     both = ("_cuda", "_native")
     yield Case("nvcc", {"OPTPRUNE_CUDA": "ON"}, both, doctor={"native": "uses "}, needs_nvcc=True)

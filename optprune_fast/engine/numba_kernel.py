@@ -11,10 +11,10 @@ from optprune_fast.engine.numba_layers import conv2d, linear
 from optprune_fast.engine.numba_list import list_rows
 from optprune_fast.engine.numba_loss import OUTPUTS, loss, write_outputs
 from optprune_fast.engine.numba_pointwise import pointwise, widen
-from optprune_fast.engine.numba_program import NARROW, OP, Encoded
+from optprune_fast.engine.numba_program import NARROW, OP
 from optprune_fast.engine.numba_reduce import embedding, layer_norm, matmul, mean, pool, softmax
 from optprune_fast.engine.numba_vectors import LANES
-from optprune_fast.ops.numba_support import called, compiled, prange
+from optprune_fast.ops.numba_support import called
 
 # A thread's memory. The first two are the parts of the input that belong to the tile; line: [2, 8 * LANES].
 Tile = namedtuple("Tile", "narrow_input wide_input narrow wide packed strip line values column")
@@ -71,7 +71,10 @@ def run_tile(program: Any, tile: Any, lists: Any, narrow_input: Any, wide_input:
 @called
 def run_tasks(program: Any, narrow_input: Any, wide_input: Any, targets: Any, words: Any, sums: Any, outputs: Any,
               samples: Any, kind: Any, slot: Any, slots: Any) -> Any:
-    """Every `slots`-th task; a task is some tiles of one candidate, which share its lists."""
+    """Every `slots`-th task from `slot` on; a task is some tiles of one candidate, which share its lists.
+
+    sums: float64 [P, groups]   outputs: float32 [P, B, C, positions]   words: uint64 [P, W]   targets: [B, q]
+    """
     sizes = program.sizes
     floats = sizes * LANES
     line = np.zeros((2, 8 * LANES), np.float32)
@@ -98,13 +101,3 @@ def run_tasks(program: Any, narrow_input: Any, wide_input: Any, targets: Any, wo
                 write_outputs(whole, step, first, left, outputs[candidate])
             else:
                 loss(whole, step, kind, targets, first, left, sums[candidate])
-
-
-@compiled
-def run(steps: Any, parameters: Any, layers: Any, consumers: Any, offsets: Any, constants: Any, tables: Any, sizes: Any,
-        narrow_input: Any, wide_input: Any, targets: Any, words: Any, sums: Any, outputs: Any, samples: Any, kind: Any,
-        slots: Any) -> Any:
-    """sums: float64 [P, groups]   outputs: float32 [P, B, C, positions]   words: uint64 [P, W]   targets: [B, q]"""
-    for slot in prange(slots):
-        program = Encoded(steps, parameters, layers, consumers, offsets, constants, tables, sizes)
-        run_tasks(program, narrow_input, wide_input, targets, words, sums, outputs, samples, kind, slot, slots)

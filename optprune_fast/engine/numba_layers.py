@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from optprune_fast.engine.numba_math import INFINITY, ZERO, largest
-from optprune_fast.engine.numba_pointwise import activate, memory
+from optprune_fast.engine.numba_pointwise import activate, copy, memory
 from optprune_fast.engine.numba_program import (
     BIAS,
     KIND,
@@ -43,8 +43,7 @@ def linear(program: Any, tile: Any, lists: Any, step: Any, parameters: Any) -> A
         some = min(MOST_REGISTERS, registers - n)
         if registers > MOST_REGISTERS:  # columns far apart would fight for the same cache sets: side by side first
             for i in range(layer[WIDTH]):
-                begin, place = at + i * x_step + n * LANES, i * MOST_REGISTERS * LANES
-                tile.packed[place:place + some * LANES] = x[begin:begin + some * LANES]
+                copy(tile.packed, i * MOST_REGISTERS * LANES, x, at + i * x_step + n * LANES, some * LANES)
         source, base = (tile.packed, 0) if registers > MOST_REGISTERS else (x, at)
         for k in range(count):
             r = live[k]

@@ -43,6 +43,13 @@ def memory(tile: Any, tensor: Any) -> Any:
 
 
 @called
+def copy(to: Any, place: Any, x: Any, at: Any, floats: Any) -> Any:
+    """A loop: between slices Numba would compile its error for shapes that differ, which takes longer than the rest."""
+    for i in range(floats):
+        to[place + i] = x[at + i]
+
+
+@called
 def positions(program: Any, table: Any, k: Any) -> Any:
     """(in out, in a, in b) of the k-th entry of a table."""
     at = table + 3 * k
@@ -100,11 +107,10 @@ def read(program: Any, tile: Any, tensor: Any, constants: Any, i: Any, n: Any, s
         return
     x, first = memory(tile, tensor), (tensor[OFFSET] + i) * LANES
     if step == 1:
-        to[:n * LANES] = x[first:first + n * LANES]
+        copy(to, 0, x, first, n * LANES)
         return
     for k in range(n):
-        at = first + k * step * LANES
-        to[k * LANES:(k + 1) * LANES] = x[at:at + LANES]
+        copy(to, k * LANES, x, first + k * step * LANES, LANES)
 
 
 @called
@@ -142,8 +148,7 @@ def pointwise(program: Any, tile: Any, step: Any, parameters: Any) -> Any:
                 combine(op, x, y)
             activate(step[KIND], parameters, x)
             for r in range(some):
-                at = (step[OUT + OFFSET] + o + (first + r) * so) * LANES
-                to[at:at + LANES] = x[r * LANES:(r + 1) * LANES]
+                copy(to, (step[OUT + OFFSET] + o + (first + r) * so) * LANES, x, r * LANES, LANES)
 
 
 @called
@@ -155,6 +160,5 @@ def widen(program: Any, tile: Any, step: Any) -> Any:
     for k in range(step[OUTERS]):
         o, i, _ = positions(program, step[OUTER], k)
         for r in range(n):
-            at, begin = (step[OUT + OFFSET] + o + r * so + tile.column) * LANES, (step[A + OFFSET] + i + r * sa) * LANES
-            for lane in range(LANES):
-                to[at + lane] = x[begin + lane]
+            copy(to, (step[OUT + OFFSET] + o + r * so + tile.column) * LANES, x,
+                 (step[A + OFFSET] + i + r * sa) * LANES, LANES)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from optprune_fast.engine.numba_kernel import run
+from optprune_fast.engine.numba_kernel import run_tasks
 from optprune_fast.engine.numba_program import Array, encode, floats, words_array
 from optprune_fast.engine.numba_vectors import LANES
 from optprune_fast.engine.population import LOSSES, SUM_GROUP, Tiled, Turned
@@ -16,7 +17,6 @@ from optprune_fast.masks.layout import MaskLayout
 from optprune_fast.ops import numba_support
 from optprune_fast.plan.graph import Graph
 from optprune_fast.plan.lower import lower
-from optprune_fast.runtime.threads import thread_count
 
 # Registers of a wide tile: a group of samples whose losses are summed together, or two.
 WIDTHS = (SUM_GROUP // LANES, 2 * SUM_GROUP // LANES)
@@ -62,6 +62,12 @@ class NumbaPopulation(Tiled):
         if len(words) == 0 or turned.samples == 0:
             return
         wanted = np.zeros((1, 1), np.int64) if targets is None else targets.reshape(turned.samples, -1).numpy()
-        with numba_support.threads():
-            run(*self._encoded, floats(turned.narrow), floats(turned.wide), wanted, words_array(words), sums, outputs,
-                turned.samples, LOSSES[objective], thread_count())
+        given = (self._encoded, floats(turned.narrow), floats(turned.wide), wanted, words_array(words), sums, outputs,
+                 turned.samples, LOSSES[objective])
+        slots = numba_support.allowed_threads()
+        # Python's threads, as the kernel holds no lock: a parallel loop of Numba's takes half a minute more to compile.
+        with ThreadPoolExecutor(slots) as pool:
+            others = [pool.submit(run_tasks, *given, slot, slots) for slot in range(1, slots)]
+            run_tasks(*given, 0, slots)
+        for other in others:
+            other.result()  # its error, if it has one

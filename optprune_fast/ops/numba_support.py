@@ -61,13 +61,18 @@ def _compiled(function: Callable[..., Any], options: dict[str, Any]) -> Callable
         return numba.njit(**options)(function)  # type: ignore[no-any-return]
 
 
+def allowed_threads() -> int:
+    """`thread_count()`, or as many as Numba was started with."""
+    most: int = numba.config.NUMBA_NUM_THREADS  # type: ignore[attr-defined]
+    return min(thread_count(), most)
+
+
 @contextmanager
 def threads() -> Iterator[None]:
-    """Let one caller at a time run compiled code, on `thread_count()` threads or as many as Numba was started with."""
+    """Let one caller at a time run parallel loops, on `allowed_threads()`."""
     with _one_at_a_time:
         before = numba.get_num_threads()
-        most = numba.config.NUMBA_NUM_THREADS  # type: ignore[attr-defined]
-        numba.set_num_threads(min(thread_count(), most))
+        numba.set_num_threads(allowed_threads())
         try:
             yield
         finally:

@@ -147,7 +147,7 @@ def test_kills_at_random_moments_change_no_bit(tmp_path):
     for _ in range(50):
         process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment)
         assert process.stdout.readline() == "ready\n"
-        if kills < 4:
+        if kills < 2:
             time.sleep(float(torch.rand(1, generator=moment)) * 0.25)
             if process.poll() is None:
                 process.send_signal(signal.SIGKILL)
@@ -155,7 +155,7 @@ def test_kills_at_random_moments_change_no_bit(tmp_path):
         output = process.communicate()[0]
         if output:
             break
-    assert kills >= 2
+    assert kills == 2
     assert output == whole.stdout.removeprefix("ready\n")
 
 

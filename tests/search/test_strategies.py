@@ -110,7 +110,7 @@ def test_survivors_of_the_genetic_algorithm_are_the_best_so_far(small_one, probl
 def test_a_seed_repeats_every_question_and_another_asks_others(small_one, problem_of, name):
     def questions(seed):
         problem = problem_of(0.9, small=1, pool=1, seed=seed)
-        return torch.cat([masks.words for masks, _ in rounds(small_one(name), problem, 120)])
+        return torch.cat([masks.words for masks, _ in rounds(small_one(name), problem, 30)])
 
     first = questions(0)
     assert torch.equal(first, questions(0))

@@ -29,8 +29,9 @@ LEFT, RIGHT = {"engine", "search", "tuning"}, {"formats", "deploy"}
 ASIDE = {"data": {"runtime"}, "models": {"runtime"}, "testing": {"runtime", "ops", "masks"}}
 # The public names, those that are not built yet, and `python -m optprune_fast`.
 FRONT_DOOR = {"optprune_fast", "optprune_fast.coming", "optprune_fast.__main__"}
-KERNEL_ARROWS = {"moves": "population",  # moves rerun parts of a population's program
-                 "sparse_conv2d": "sparse_linear"}  # the same rows over shifted planes
+KERNEL_ARROWS = {"moves": {"population"},  # moves rerun parts of a population's program
+                 "network": {"population", "sparse_linear"},  # the same programs, their weights in slices
+                 "sparse_conv2d": {"sparse_linear"}}  # the same rows over shifted planes
 LEAF_USERS = {"cli"}  # who in the package may import data and models
 BACKENDS = ("cuda", "triton", "native", "numba", "torch")
 # Third-party packages that may be imported in these files only, so that nobody else pays for them.
@@ -162,7 +163,7 @@ def c_violations(name: str, source: str) -> list[str]:
         elif target.startswith("kernels/") and layer == "common":
             reason = "what is common knows no kernel"
         elif (target.startswith("kernels/") and layer == "kernels"
-              and target.split("/")[1] not in {rest[0], KERNEL_ARROWS.get(rest[0])}):
+              and target.split("/")[1] not in {rest[0], *KERNEL_ARROWS.get(rest[0], set())}):
             reason = "kernels of different operations do not know of one another"
         elif target.startswith("bindings/") and layer != "bindings":
             reason = "nothing but bindings includes bindings"

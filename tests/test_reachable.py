@@ -26,7 +26,8 @@ SUBJECTS = [pytest.param(s, id=s.name) for s in subjects()]
 VARIANTS = [v for s in subjects() for v in variants(s)]
 BY_VARIANT = [pytest.param(v, id=v.label) for v in VARIANTS]
 NATIVE = [pytest.param(v, id=v.label) for v in VARIANTS if v.backend == "native"]
-ENGINE = {"population", "moves"}  # kernels of whole networks: tests/engine/test_plan.py asks for each variant
+# Kernels of whole networks: tests/engine/test_plan.py and tests/deploy/test_network.py ask for each variant.
+ENGINE = {"population", "moves", "network"}
 needs_native = pytest.mark.skipif(native.missing() is not None, reason=f"needs the compiled module: {native.missing()}")
 
 

@@ -9,12 +9,14 @@
 #include <vector>
 
 #include "bindings/isa.h"
+#include "bindings/network.h"
 #include "bindings/population.h"
 #include "common/variants.h"
 #include "kernels/choose_bits/choose_bits.h"
 #include "kernels/masked_conv2d/masked_conv2d.h"
 #include "kernels/masked_linear/masked_linear.h"
 #include "kernels/moves/moves.h"
+#include "kernels/network/network.h"
 #include "kernels/population/population.h"
 #include "kernels/sparse_conv2d/sparse_conv2d.h"
 #include "kernels/sparse_linear/sparse_linear.h"
@@ -52,6 +54,7 @@ py::dict variants() {
     out["topk_threshold"] = rows(optprune::topk_threshold::variants);
     out["population"] = rows(optprune::population::variants);
     out["moves"] = rows(optprune::moves::variants);
+    out["network"] = rows(optprune::network::variants);
     out["sparse_linear"] = rows(optprune::sparse_linear::variants);
     out["sparse_conv2d"] = rows(optprune::sparse_conv2d::variants);
     return out;
@@ -151,4 +154,5 @@ PYBIND11_MODULE(_native, m) {
     m.def("sparse_linear", &sparse_linear);
     m.def("sparse_conv2d", &sparse_conv2d);
     bind_population(m);
+    bind_network(m);
 }

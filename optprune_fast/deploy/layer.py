@@ -32,6 +32,10 @@ class SparseLayer(nn.Module):
         plain = not torch.compiler.is_compiling() and not torch.is_grad_enabled() and type(x) is Tensor
         return (weight.shape, *weight._buffers.values(), bias), plain
 
+    def to_dense(self) -> nn.Module:
+        """The same layer as torch has it."""
+        raise NotImplementedError
+
     def fill(self, dense: nn.Module) -> None:
         """Give a torch layer this layer's weight and bias."""
         dense.weight = nn.Parameter(self.weight.to_dense(), requires_grad=False)

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import torch
 
-from optprune_fast.engine.population import dense_from
+from optprune_fast.plan.built import dense_from
 from optprune_fast.plan.placed import Placed
 from optprune_fast.plan.program import LayerUse, Program, Step
 

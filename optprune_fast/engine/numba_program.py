@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from optprune_fast.engine.population import REDUCING, encoded
+from optprune_fast.plan.encoded import REDUCING, encoded
 from optprune_fast.plan.program import ACTIVATIONS, OPS, Program, Step
 
 Array = np.ndarray[Any, Any]

@@ -2,36 +2,23 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from types import ModuleType
-from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from optprune_fast.masks.layout import MaskLayout
+from optprune_fast.plan.built import MOST_WIDTH, address, build
+from optprune_fast.plan.encoded import input_parts
 from optprune_fast.plan.graph import Graph
 from optprune_fast.plan.lower import chained, lower
-from optprune_fast.plan.placed import Placed, order_of
-from optprune_fast.plan.program import ACTIVATIONS, OPS, SPACES, LayerUse, Program, Step
-from optprune_fast.plan.spread import spreads
+from optprune_fast.plan.program import Program
+from optprune_fast.plan.tiles import tiles
 from optprune_fast.runtime import native
 from optprune_fast.runtime.threads import thread_count
 
-MOST_WIDTH = 8
 SUM_GROUP = 32
-# Their kernels work on the last dimensions, so the width comes first.
-REDUCING = {"mean", "softmax", "log_softmax", "layer_norm", "matmul"}
-# Share of kept weights from which multiplying zeros costs less than skipping them: then rows share what they load.
-# Measured on AVX2 (Zen 3), step by step at densities of 0.5 to 0.99. Convolutions break even at 0.5 to 0.65 where a
-# strip's inputs outgrow the first-level cache (VGG-small, the wider half of ResNet-20), at 0.7 with 16 channels, at
-# 0.82 in LeNet-5, which loses up to a tenth in between. Linear layers break even at 0.7 in the MLP; before
-# dense rows went by panels, at 0.95 in a transformer, and not at all over the 4096 inputs of VGG-small, where they are
-# a twentieth of the network.
-DENSE_FROM = {"linear": 0.75, "conv2d": 0.75}
 LOSSES = {"outputs": 0, "cross_entropy": 1, "error": 2, "kl_to_dense": 3, "mse_to_dense": 4}
 
 
@@ -82,13 +69,7 @@ class Population(Tiled):
         self._plan, self._alive = build(native.module(), self.program)
 
     def _tiles(self, x: Tensor | None, samples: int, width: int) -> Tensor | None:
-        if x is None:
-            return None
-        tile = self.program.width * self.lanes
-        out = torch.empty(-(-samples // tile) * tile * x.shape[1])
-        native.module().population_turn(self.isa, thread_count(), x.data_ptr(), samples, x.shape[1], width,
-                                        out.data_ptr())
-        return out
+        return None if x is None else tiles(self.isa, x, samples, width, self.program.width)
 
     def sums(self, words: Tensor, turned: Turned, targets: Tensor | None, objective: str) -> Tensor:
         """float64 [P]: sum over samples of the objective. words: int64 [P, W]."""
@@ -110,7 +91,7 @@ class Population(Tiled):
         starts = torch.tensor([first.get(layer.name, -1) for layer in self.program.layers])
         moves, layers = moves.contiguous(), len(self.program.layers)
         native.module().moves(
-            self.isa, thread_count(), self._plan, _address(turned.narrow), _address(turned.wide), _address(targets),
+            self.isa, thread_count(), self._plan, address(turned.narrow), address(turned.wide), address(targets),
             words.data_ptr(), parent.data_ptr(), starts.data_ptr(), moves.data_ptr(), *moves.shape, sums.data_ptr(),
             turned.samples, LOSSES[objective], layers if exact else layers - self.chained)
         return sums.cumsum(1)[:, -1]
@@ -138,101 +119,7 @@ class Population(Tiled):
     def _run(self, words: Tensor, turned: Turned, targets: Tensor | None, sums: Tensor | None, outputs: Tensor | None,
              objective: str, seconds: Tensor | None = None) -> None:
         native.module().population(
-            self.isa, thread_count() if seconds is None else 1, self._plan, _address(turned.narrow),
-            _address(turned.wide), _address(targets),
-            words.data_ptr(), words.stride(0), _address(sums), _address(outputs), len(words), turned.samples,
-            LOSSES[objective], _address(seconds))
-
-
-def input_parts(program: Program, args: Mapping[int | str, Tensor], samples: int,
-                dense: Tensor | None) -> tuple[Tensor | None, Tensor | None]:
-    """[B, features] of the narrow and of the wide inputs, pictures with their borders; None where there are none."""
-    parts: dict[str, list[Tensor]] = {"narrow_input": [], "wide_input": []}
-    for use in program.inputs:
-        size = use.placed.buffer.size
-        if use.index == "dense":
-            x = torch.zeros(samples, size) if dense is None else dense.reshape(samples, size)
-        else:
-            pad_y, pad_x = use.padding
-            x = args[use.index].to(torch.float32)
-            x = F.pad(x, (pad_x, pad_x, pad_y, pad_y)) if use.padding != (0, 0) else x
-            x = x.permute(0, *(d + 1 for d in order_of(use.placed))).reshape(samples, size)
-        parts[use.placed.buffer.space].append(x)
-    narrow, wide = (None if not some else some[0].contiguous() if len(some) == 1 else torch.cat(some, dim=1)
-                    for some in parts.values())
-    return narrow, wide
-
-
-def build(module: ModuleType, program: Program) -> tuple[Any, list[Tensor]]:
-    """The compiled module's own form of a program, and the tensors whose addresses it holds."""
-    alive: list[Tensor] = []
-
-    def hold(tensor: Tensor | None) -> int:
-        if tensor is None:
-            return 0
-        alive.append(tensor)
-        return tensor.data_ptr()
-
-    plan = module.Plan(program.width, program.sizes["narrow"], program.sizes["wide"] * program.width,
-                       program.sizes["narrow_input"], program.sizes["wide_input"] * program.width)
-    steps = {step.layer: step for step in program.steps if step.layer >= 0}
-    for index, layer in enumerate(program.layers):
-        step = steps[index]
-        registers = layer.positions * (1 if step.narrow else program.width) if step.op == "linear" else 0
-        plan.add_layer(hold(layer.weight), *layer.weight.shape, layer.first_word, hold(layer.offsets.contiguous()),
-                       list(layer.consumers), min(registers, MOST_WIDTH), dense_from(step, layer))
-    for step in program.steps:
-        kind, parameters = step.activation
-        plan.add_step(OPS.index(step.op), step.narrow, step.layer, ACTIVATIONS.index(kind),
-                      [*parameters, 0.0, 0.0][:2], hold(step.bias), hold(step.extra), list(step.numbers),
-                      *encoded(step, program))
-    for units, links in spreads(program):
-        plan.add_spread(units, links)
-    return plan, alive
-
-
-def dense_from(step: Step, layer: LayerUse) -> float:
-    """Share of kept weights from which the kernel multiplies dropped ones as zeros; infinite where it never does."""
-    alone = step.op == "conv2d" and layer.weight.shape[0] == step.numbers[2]  # no other row reads the same inputs
-    return math.inf if alone else DENSE_FROM[step.op]
-
-
-def encoded(step: Step, program: Program) -> list[list[int]]:
-    """out, a, b as the kernel reads them; b is a where there is none."""
-    first = step.op in REDUCING
-    out, a, b = (None if p is None else _encode(p, program.width, first) for p in (step.out, step.a, step.b))
-    assert out is not None
-    assert a is not None
-    if step.op == "widen":  # written one register of samples at a time
-        rank = out[2]
-        out = [out[0], out[1], rank - 1, *out[3:2 + rank], *out[3 + rank:-1]]
-    if step.op == "linear":  # positions and width are one run of registers
-        out, a = _flat_run(out), _flat_run(a)
-    return [out, a, a if b is None else b]
-
-
-def _encode(placed: Placed, width: int, width_first: bool) -> list[int]:
-    """[space, offset, rank, shape, stride]; a wide tensor has its registers of samples as one more dimension."""
-    shape, strides, offset = list(placed.shape), list(placed.strides), placed.buffer.offset + placed.offset
-    more = (1, 0) if placed.buffer.space == "constant" else (width, 1)
-    if placed.narrow:
-        shape, strides = shape or [1], strides or [1]
-    else:
-        scale = 1 if placed.buffer.space == "constant" else width
-        strides, offset = [s * scale for s in strides], offset * scale
-        place = 0 if width_first else len(shape)
-        shape.insert(place, more[0])
-        strides.insert(place, more[1])
-    return [SPACES.index(placed.buffer.space), offset, len(shape), *shape, *strides]
-
-
-def _flat_run(tensor: list[int]) -> list[int]:
-    rank = tensor[2]
-    shape, strides = tensor[3:3 + rank], tensor[3 + rank:]
-    if rank == 2:
-        return tensor
-    return [tensor[0], tensor[1], 2, shape[0], shape[1] * shape[2], strides[0], 1]
-
-
-def _address(tensor: Tensor | None) -> int:
-    return 0 if tensor is None else tensor.data_ptr()
+            self.isa, thread_count() if seconds is None else 1, self._plan, address(turned.narrow),
+            address(turned.wide), address(targets),
+            words.data_ptr(), words.stride(0), address(sums), address(outputs), len(words), turned.samples,
+            LOSSES[objective], address(seconds))

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from optprune_fast.plan.graph import Graph, Node
 
 SAME_UNITS = {"activation", "add", "sub", "mul", "scale", "affine"}
+KEEPS_CHANNELS = {"max_pool", "avg_pool", "halo", "gather"}
 
 
 Layers = Mapping[int, tuple[int, int]]
@@ -36,7 +37,7 @@ def _follow(graph: Graph, value: int, axis: int, factor: int, layers: Layers, fo
             found.append((layers[node.output][0], factor))
         elif node.op == "conv2d" and axis == 0 and factor == 1 and node.attributes["groups"] == 1:
             found.append(layers[node.output])
-        elif (node.op in SAME_UNITS and out == shape) or (node.op in ("max_pool", "avg_pool") and axis == 0):
+        elif (node.op in SAME_UNITS and out == shape) or (node.op in KEEPS_CHANNELS and axis == 0):
             if not _follow(graph, node.output, axis, factor, layers, found):
                 return False
         elif node.op == "mean" and axis == 0 and 0 not in node.attributes["dims"]:

@@ -52,7 +52,7 @@ def convolution(call: Call) -> int | None:
         x = build.reshape(x, (channels, 1, length))
     value = build.emit("conv2d", (x,), (shape[0], 1, shape[1]) if one else shape, tensors,
                        stride=pair(call["stride"], one, 1), padding=padding, dilation=dilation,
-                       groups=call["groups"])
+                       groups=call["groups"], kernel=pair(call["weight"].meta["val"].shape[2:], one, 1))
     build.layers[call.node] = value
     return build.reshape(value, shape)
 

@@ -24,7 +24,7 @@ from optprune_fast.plan.placed import Buffer, Placed, Space, contiguous, in_orde
 from optprune_fast.plan.program import InputUse, LayerUse, Program, Step
 from optprune_fast.plan.refusal import CannotLower, refusal
 
-POSITIONAL = {"conv2d", "max_pool", "avg_pool", "matmul", "embedding"}
+POSITIONAL = {"conv2d", "max_pool", "avg_pool", "matmul", "embedding", "halo", "gather"}
 KEEPS_ORDER = {"activation", "add", "sub", "mul", "scale", "affine", "layer_norm"}
 MOST_CHAINED = 16  # layers that csrc/kernels/moves/chain.h has room for
 # Steps whose kernel applies an activation to what it writes.
@@ -165,7 +165,7 @@ class Lowering:
         return picture(buffer)
 
     def padding_of(self, value: int) -> tuple[int, int]:
-        pads = [node.attributes["padding"] for node in self.users.get(value, []) if node.op == "conv2d"]
+        pads = [node.attributes["padding"] for node in self.users.get(value, []) if node.op in ("conv2d", "halo")]
         return max((p[0] for p in pads), default=0), max((p[1] for p in pads), default=0)
 
     @property

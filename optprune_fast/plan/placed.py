@@ -14,7 +14,8 @@ SAME_SETS, GAP = 16, 2  # rows of a multiple of 16 registers lie in the same set
 class Buffer:
     """Memory of one value, in registers of samples; of a constant, in floats.
 
-    border:  (C, H, W, padding) of a picture with a border of zeros, which only a picture of the same kind may reuse
+    border:  (C, H, W, padding) of a picture with a border of zeros, which only a picture of the same kind may reuse;
+             with the number of bands where the border holds rows of neighbouring ones
     first, last:  steps between which it is needed
     """
 
@@ -111,7 +112,7 @@ def picture(buffer: Buffer) -> Placed:
     7
     """
     assert buffer.border is not None
-    C, H, W, pad_y, pad_x = buffer.border
+    C, H, W, pad_y, pad_x = buffer.border[:5]
     row = W + 2 * pad_x
     return Placed(buffer, (C, H, W), ((H + 2 * pad_y) * row, row, 1), pad_y * row + pad_x)
 

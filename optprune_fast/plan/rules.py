@@ -100,6 +100,21 @@ def _with_border(low: Lowering, node: Node) -> Placed:
     return out
 
 
+def halo(low: Lowering, node: Node) -> None:
+    x, at = _with_border(low, node), node.attributes
+    assert x.buffer.border is not None
+    x.buffer.border = (*x.buffer.border[:5], at["bands"])
+    low.add(Step("halo", True, x, x, numbers=(at["bands"], at["height"], at["above"], at["below"]), name="halo"))
+    low.values[node.output] = x
+
+
+def gather(low: Lowering, node: Node) -> None:
+    x = low.source(node.inputs[0])
+    out = low.allocate_picture(node.output, low.graph.shapes[node.output])
+    low.add(Step("gather", True, out, x, numbers=(node.attributes["bands"],), name="gather"))
+    low.values[node.output] = out
+
+
 def _residual(low: Lowering, node: Node) -> tuple[Placed | None, int]:
     """The other side of a sum that alone reads this convolution, if it is there by now."""
     user = low.only_user(node.output)
@@ -275,5 +290,5 @@ RULES: dict[str, Rule] = {
     "input": input_, "constant": constant, "linear": linear, "conv2d": conv2d, "activation": activation,
     "add": binary, "sub": binary, "mul": binary, "scale": scale, "affine": affine, "max_pool": pool, "avg_pool": pool,
     "mean": mean, "softmax": softmax, "layer_norm": layer_norm, "matmul": matmul, "embedding": embedding,
-    "concat": concat, "reshape": reshape, "permute": permute, "slice": slice_,
+    "concat": concat, "reshape": reshape, "permute": permute, "slice": slice_, "halo": halo, "gather": gather,
 }

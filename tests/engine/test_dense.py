@@ -10,14 +10,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from optprune_fast.engine import population
 from optprune_fast.engine.evaluator import Evaluator
 from optprune_fast.engine.population import Population
 from optprune_fast.masks.layout import MaskLayout
 from optprune_fast.masks.operators import candidate_seeds, random_masks, swap
 from optprune_fast.masks.packed import PackedMasks
 from optprune_fast.models import LeNet5, ResNet20
-from optprune_fast.plan import capture
+from optprune_fast.plan import built, capture
 from optprune_fast.plan.graph import Graph
 from optprune_fast.plan.model import state_of
 from optprune_fast.runtime import native
@@ -82,7 +81,7 @@ def outputs(model: nn.Module, graph: Graph, inputs: Tensor, masks: list[PackedMa
     A dropped weight times infinity is no number, one that is skipped adds nothing: so infinite inputs show the way.
     """
     for threshold in thresholds:
-        patch.setitem(population.DENSE_FROM, "conv2d", threshold)
+        patch.setitem(built.DENSE_FROM, "conv2d", threshold)
         engine = Population(graph, MaskLayout.of(model), state_of(model), len(inputs))
         yield [engine.outputs(some.words, engine.turn({0: inputs}, len(inputs), None)) for some in masks]
 
@@ -125,7 +124,7 @@ def test_depthwise_convolutions_are_never_dense(monkeypatch: pytest.MonkeyPatch)
 
 
 def test_explain_says_which_way_a_layer_went(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(population.DENSE_FROM, "conv2d", 0.5)
+    monkeypatch.setitem(built.DENSE_FROM, "conv2d", 0.5)
     ev = Evaluator(Net(plain, 2, 4, 3), (torch.randn(9, 2, 5, 5), None), "mse_to_dense", backend="native")
     for kept, way in (((72, 36), "dense"), ((36, 35), "dense/skip"), ((35, 0), "skip")):
         masks = PackedMasks.cat([random_masks(ev.layout, k, [k]) for k in kept])
@@ -138,7 +137,7 @@ def test_explain_says_which_way_a_layer_went(monkeypatch: pytest.MonkeyPatch) ->
 def test_moves_of_a_dense_mask_are_the_moved_masks(make: Callable[[], nn.Module],
                                                    monkeypatch: pytest.MonkeyPatch) -> None:
     torch.manual_seed(5)
-    monkeypatch.setitem(population.DENSE_FROM, "conv2d", ALWAYS)
+    monkeypatch.setitem(built.DENSE_FROM, "conv2d", ALWAYS)
     model = make().eval()
     ev = Evaluator(model, (torch.randn(9, 2, 28, 28), torch.randint(10, (9,))), backend="native",
                    reuse=())

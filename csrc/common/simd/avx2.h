@@ -45,6 +45,11 @@ struct Vec {
         const __m256i own = _mm256_and_si256(_mm256_set1_epi32(static_cast<int>(bits)), lane);
         return {_mm256_and_ps(_mm256_loadu_ps(from), _mm256_castsi256_ps(_mm256_cmpeq_epi32(own, lane)))};
     }
+    static Vec take(const float *from, const std::int32_t *lane) {
+        const __m256i own = _mm256_loadu_si256(reinterpret_cast<const __m256i *>(lane));
+        const __m256 picked = _mm256_permutevar8x32_ps(_mm256_loadu_ps(from), own);
+        return {_mm256_andnot_ps(_mm256_castsi256_ps(_mm256_srai_epi32(own, 31)), picked)};
+    }
     void store(float *to) const { _mm256_storeu_ps(to, v); }
     void store_first(float *to, std::int64_t n) const { _mm256_maskstore_ps(to, ones(n), v); }
     static Vec fma(Vec a, Vec b, Vec c) { return {_mm256_fmadd_ps(a.v, b.v, c.v)}; }

@@ -40,6 +40,11 @@ struct Vec {
     static Vec load_kept(const float *from, std::uint64_t bits) {
         return {_mm512_maskz_loadu_ps(static_cast<__mmask16>(bits), from)};
     }
+    static Vec take(const float *from, const std::int32_t *lane) {
+        const __m512i own = _mm512_loadu_si512(lane);
+        const __mmask16 any = static_cast<__mmask16>(~negative(own));
+        return {_mm512_maskz_permutexvar_ps(any, own, _mm512_loadu_ps(from))};
+    }
     void store(float *to) const { _mm512_storeu_ps(to, v); }
     void store_first(float *to, std::int64_t n) const { _mm512_mask_storeu_ps(to, ones(n), v); }
     static Vec fma(Vec a, Vec b, Vec c) { return {_mm512_fmadd_ps(a.v, b.v, c.v)}; }

@@ -40,6 +40,12 @@ struct Vec {
         for (std::int64_t i = 0; i < lanes; ++i) out.v[i] = (bits >> i & 1) != 0 ? from[i] : 0.0f;
         return out;
     }
+    // out[i]: from[lane[i]], nought where that is negative
+    static Vec take(const float *from, const std::int32_t *lane) {
+        Vec out;
+        for (std::int64_t i = 0; i < lanes; ++i) out.v[i] = lane[i] < 0 ? 0.0f : from[lane[i]];
+        return out;
+    }
     void store(float *to) const {
         for (std::int64_t i = 0; i < lanes; ++i) to[i] = v[i];
     }

@@ -4,6 +4,7 @@
 
 #include <time.h>
 
+#include "kernels/population/bands.h"
 #include "kernels/population/conv2d.h"
 #include "kernels/population/linear.h"
 #include "kernels/population/list.h"
@@ -32,6 +33,8 @@ inline void run_step(const Tile &tile, const Step &step) {
         case Op::embedding: return embedding(tile, step);
         case Op::widen: return widen(tile, step);
         case Op::loss: return loss(tile, step, at(tile, step.a));
+        case Op::halo: return halo(tile, step);
+        case Op::gather: return gather(tile, step);
     }
 }
 

@@ -24,7 +24,8 @@ class Workplace {
     Scratch scratch{};
 
     // keep: every narrow tile of a wide one has memory of its own
-    void prepare(const Program &program, std::int64_t lanes, bool keep = false) {
+    // lists: there is room for the weights of all layers; else whoever runs a step says where they are
+    void prepare(const Program &program, std::int64_t lanes, bool keep = false, bool lists = true) {
         if (scratch.rows != nullptr) return;
         const std::int64_t narrow_step = keep ? program.narrow_size * lanes : 0;
         narrow_ = zeros(keep ? narrow_step * program.width : program.narrow_size * lanes);
@@ -38,7 +39,11 @@ class Workplace {
         std::int64_t channels = 0;
         for (std::int64_t l = 0; l < program.layer_count; ++l) {
             const Layer &layer = program.layers[l];
-            add_rows(layer);
+            if (lists) {
+                add_rows(layer);
+            } else {
+                rows_.push_back({});
+            }
             if (layer.registers == 0) channels = std::max(channels, layer.rows);
         }
         partial_ = make_buffer<float>(channels * dense_strip * lanes);

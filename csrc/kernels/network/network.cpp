@@ -1,0 +1,118 @@
+#include "kernels/network/network.h"
+
+#include <algorithm>
+#include <memory>
+#include <mutex>
+#include <utility>
+#include <vector>
+
+#include "common/thread_pool.h"
+#include "kernels/network/listed.h"
+#include "kernels/population/workplace.h"
+
+namespace optprune::network {
+
+// What a call works in, for registers of so many lanes.
+struct Memory {
+    std::int64_t lanes;
+    std::vector<population::Workplace> workplaces;  // one for each thread
+    std::vector<Listed> listed;
+};
+
+struct Memories::Idle {
+    std::mutex mutex;
+    std::vector<std::unique_ptr<Memory>> all;
+
+    std::unique_ptr<Memory> take(std::int64_t lanes) {
+        const std::lock_guard<std::mutex> lock(mutex);
+        for (std::unique_ptr<Memory> &memory : all) {
+            if (memory->lanes != lanes) continue;
+            std::unique_ptr<Memory> out = std::move(memory);
+            std::swap(memory, all.back());
+            all.pop_back();
+            return out;
+        }
+        return std::unique_ptr<Memory>(new Memory{lanes, {}, {}});
+    }
+
+    void give_back(std::unique_ptr<Memory> memory) {
+        const std::lock_guard<std::mutex> lock(mutex);
+        all.push_back(std::move(memory));
+    }
+};
+
+namespace {
+
+class Work {
+  public:
+    Work(const Kernel &kernel, const sparse_linear::Kernel &chunks, const Call &call, Memory &memory)
+        : kernel_(kernel), chunks_(chunks), call_(call), memory_(memory), program_(call.program),
+          population_{program_, call.narrow_input, call.wide_input, nullptr, nullptr, nullptr, call.outputs, 1, call.B, 0,
+                      population::Loss::outputs, nullptr} {}
+
+    void tile(std::int64_t index, std::size_t slot) {
+        population::Workplace &own = memory_.workplaces[slot];
+        own.prepare(program_, kernel_.lanes, false, false);
+        const std::int64_t first = index * program_.width * kernel_.lanes;
+        for (std::int64_t r = 0; r < program_.width && first + r * kernel_.lanes < call_.B; ++r) run(index, r, 1, slot);
+        run(index, 0, 0, slot);
+    }
+
+  private:
+    void run(std::int64_t index, std::int64_t column, std::int64_t narrow, std::size_t slot) {
+        const population::Scratch &scratch = memory_.workplaces[slot].scratch;
+        for (std::int64_t i = 0; i < program_.step_count; ++i) {
+            const population::Step &step = program_.steps[i];
+            if ((step.narrow != 0) != (narrow != 0)) continue;
+            if (step.layer >= 0) list(step.layer, scratch.rows[step.layer], memory_.listed[slot]);
+            kernel_.step(population_, scratch, index, column, i);
+        }
+    }
+
+    void list(std::int64_t l, population::Rows &rows, Listed &listed) {
+        const Weight &weight = call_.weights[l];
+        rows.live = const_cast<std::int32_t *>(weight.live);  // kernels only read it
+        rows.live_count = weight.live_count;
+        rows.way = weight.dense != nullptr ? population::Way::dense : population::Way::list;
+        rows.dense = weight.dense;
+        if (weight.dense != nullptr) return;
+        rows.start = const_cast<std::int64_t *>(weight.start);
+        rows.kept = listed.list(chunks_, weight, program_.layers[l].offset, kernel_.lanes);
+    }
+
+    const Kernel &kernel_;
+    const sparse_linear::Kernel &chunks_;
+    const Call &call_;
+    Memory &memory_;
+    const population::Program &program_;
+    const population::Call population_;
+};
+
+}  // namespace
+
+Memories::Memories() : idle_(new Idle) {}
+Memories::~Memories() { delete idle_; }
+
+void Memories::run(Isa isa, std::int64_t threads, const Call &call) {
+    if (call.B == 0) return;
+    const Kernel &kernel = variants.choose(isa);
+    const population::Program &program = call.program;
+    double weights = 0;
+    for (std::int64_t l = 0; l < program.layer_count; ++l) {
+        const population::Layer &layer = program.layers[l];
+        weights += static_cast<double>(call.weights[l].dense != nullptr ? layer.rows * layer.columns
+                                                                         : call.weights[l].start[layer.rows]);
+    }
+    threads = worth_threads(weights * static_cast<double>(call.B), threads);
+    std::unique_ptr<Memory> memory = idle_->take(kernel.lanes);
+    if (memory->workplaces.size() < static_cast<std::size_t>(threads)) {
+        memory->workplaces.resize(static_cast<std::size_t>(threads));
+        memory->listed.resize(static_cast<std::size_t>(threads));
+    }
+    Work work(kernel, sparse_linear::variants.choose(isa), call, *memory);
+    parallel_for(divide_up(call.B, program.width * kernel.lanes), threads,
+                 [&](std::int64_t tile, std::int64_t slot) { work.tile(tile, static_cast<std::size_t>(slot)); });
+    idle_->give_back(std::move(memory));
+}
+
+}  // namespace optprune::network

@@ -1,0 +1,59 @@
+// A whole network whose weights stay compressed: the program of kernels/population, for one mask.
+//
+//   tile of samples ─▶ [weights of the layer, listed] ─▶ step ─▶ … ─▶ outputs      tile after tile, spread over threads
+//
+// A layer's kept weights are listed just before its step and forgotten after it, so that beside the compressed weights a
+// thread holds one layer. Sums are those of the population, bit for bit.
+#ifndef OPTPRUNE_KERNELS_NETWORK_H
+#define OPTPRUNE_KERNELS_NETWORK_H
+
+#include <cstdint>
+
+#include "common/variants.h"
+#include "kernels/population/population.h"
+#include "kernels/sparse_linear/sparse_linear.h"
+
+namespace optprune::network {
+
+// How a layer of the program holds its weight.
+struct Weight {
+    sparse_linear::Planes planes;  // float32, in bands of all rows; not looked at where `dense` is given
+    const float *dense;            // [rows, columns], or null
+    const std::int64_t *start;     // [rows + 1]: kept weights of all rows before
+    const std::int32_t *live;      // rows that somebody reads, ascending
+    std::int64_t live_count;
+};
+
+struct Call {
+    const population::Program &program;  // its layers have no weights of their own
+    const Weight *weights;               // of each layer
+    const float *narrow_input, *wide_input;
+    float *outputs;                      // [B, C, positions]
+    std::int64_t B;                      // samples
+};
+
+// What threads work in, kept from call to call; calls from several threads at once each have their own.
+class Memories {
+  public:
+    Memories();
+    ~Memories();
+    void run(Isa isa, std::int64_t threads, const Call &call);
+
+  private:
+    struct Idle;
+    Idle *idle_;
+};
+
+struct Kernel {
+    std::int64_t lanes;
+    // One step of a program, for one register `column` of a wide tile
+    void (*step)(const population::Call &call, const population::Scratch &scratch, std::int64_t tile,
+                 std::int64_t column, std::int64_t index);
+};
+
+extern const Kernel scalar, avx2, avx512;
+extern const Table<Kernel> variants;
+
+}  // namespace optprune::network
+
+#endif

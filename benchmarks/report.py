@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import plots, results
-from benchmarks.deploy import disk, latency
+from benchmarks.deploy import disk, latency, networks
 from benchmarks.deploy import memory as deploy_memory
 from benchmarks.moves import run as moves
 from benchmarks.study import table as study
@@ -133,6 +133,11 @@ def latencies(documents: Sequence[Document]) -> str:
     return "\n\n".join([*tables, from_where(document, "benchmarks.deploy.latency")])
 
 
+def whole_networks(documents: Sequence[Document]) -> str:
+    document = documents[-1]
+    return f"{networks.table(document['rows'])}\n\n{from_where(document, 'benchmarks.deploy.networks')}"
+
+
 def resident(documents: Sequence[Document]) -> str:
     document = documents[-1]
     return f"{deploy_memory.table(document['rows'])}\n\n{from_where(document, 'benchmarks.deploy.memory')}"
@@ -140,7 +145,8 @@ def resident(documents: Sequence[Document]) -> str:
 
 Section = Callable[[Sequence[Document]], str]
 SECTIONS: dict[str, Section] = {"masked_forward": masked_forward, "cost": cost, "moves": swaps, "disk": bytes_on_disk,
-                                "deploy_latency": latencies, "deploy_memory": resident,
+                                "deploy_latency": latencies, "deploy_networks": whole_networks,
+                                "deploy_memory": resident,
                                 "study": study.section, "threshold": top_k}
 
 

@@ -31,11 +31,18 @@ class Network {
                             nullptr, at<const std::int64_t>(start), at<const std::int32_t>(live), live_count});
     }
 
+    // The program's input is this picture, [B, C, H, W] as it is.
+    void take_picture(std::int64_t C, std::int64_t H, std::int64_t W, std::int64_t pad_y, std::int64_t pad_x,
+                      std::int64_t bands, std::int64_t h) {
+        picture_ = {C, H, W, pad_y, pad_x, bands, h};
+        takes_picture_ = true;
+    }
+
     void run(const std::string &isa, std::int64_t threads, Address narrow_input, Address wide_input, Address outputs,
              std::int64_t B) {
         const optprune::population::Program program = plan_.program();
-        const network::Call call{program, weights_.data(), at<const float>(narrow_input), at<const float>(wide_input),
-                                 at<float>(outputs), B};
+        const network::Call call{program, weights_.data(), takes_picture_ ? &picture_ : nullptr,
+                                 at<const float>(narrow_input), at<const float>(wide_input), at<float>(outputs), B};
         const optprune::Isa wanted = isa_named(isa);
         const py::gil_scoped_release released;
         memories_.run(wanted, threads, call);
@@ -44,6 +51,8 @@ class Network {
   private:
     const Plan &plan_;  // Python keeps it alive
     std::vector<network::Weight> weights_;
+    network::Picture picture_{};
+    bool takes_picture_ = false;
     network::Memories memories_;
 };
 
@@ -54,5 +63,6 @@ void bind_network(py::module_ &m) {
         .def(py::init<const Plan &>(), py::keep_alive<1, 2>())
         .def("add_dense", &Network::add_dense)
         .def("add_sparse", &Network::add_sparse)
+        .def("take_picture", &Network::take_picture)
         .def("run", &Network::run);
 }

@@ -99,16 +99,16 @@ class CompiledNetwork(nn.Module):
     def forward(self, *args: Tensor) -> Tensor:
         self._check(args)
         inputs: dict[int | str, Tensor] = {index: args[index] for index in self._inputs}
-        check_indices(self._graph, self._state, inputs)
-        samples = len(args[0])
-        parts = [self._runner(width, bands)({key: x[first:last] for key, x in inputs.items()}, last - first)
-                 for first, last, width, bands in self._pieces(samples)]
+        if self._graph.integers:
+            check_indices(self._graph, self._state, inputs)
+        samples, isa = len(args[0]), native.isa()
+        parts = [self._runner(width, bands)({key: x[first:last] for key, x in inputs.items()}, last - first, isa)
+                 for first, last, width, bands in self._pieces(samples, native.module().population_lanes(isa))]
         return parts[0] if len(parts) == 1 else torch.cat(parts)
 
-    def _pieces(self, samples: int) -> Iterator[tuple[int, int, int, int]]:
+    def _pieces(self, samples: int, lanes: int) -> Iterator[tuple[int, int, int, int]]:
         """(first, behind the last, registers of a tile, bands of a sample): whole registers of samples, then what is
         left in bands, so that no lane is idle."""
-        lanes = native.module().population_lanes(native.isa())
         rest = samples % lanes
         bands = lanes >> (rest - 1).bit_length() if rest else 1
         if self._bands(bands) is None:
@@ -130,8 +130,14 @@ class CompiledNetwork(nn.Module):
             graph = self._bands(bands)
             assert graph is not None
             program = lower(graph, self._layout, self._state, width, loss=False)
-            self._runners[width, bands] = Runner(program, self._weights, bands)
+            self._runners[width, bands] = Runner(program, self._weights, bands, self._height())
         return self._runners[width, bands]
+
+    def _height(self) -> int | None:
+        """Of the pictures that the first input holds; None where it holds something else."""
+        value = next(iter(self._inputs.values()))
+        shape = self._graph.shapes[value]
+        return None if value in self._graph.integers or len(shape) != 3 else shape[1]
 
     def _check(self, args: tuple[Tensor, ...]) -> None:
         if self.training:

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from benchmarks import report, results
-from benchmarks.deploy import disk, latency
+from benchmarks.deploy import disk, latency, networks
 from benchmarks.deploy import memory as deploy_memory
 from benchmarks.masked_forward import break_even, fit_cost
 from benchmarks.masked_forward import run as masked_forward
@@ -51,6 +51,7 @@ def small_runs():
                    "--rounds", "1", "--backend", "torch"])
     moves.main(["--small", "--networks", "mlp", "--backends", "torch"])
     latency.main(["--quick"])
+    networks.main(["--quick"])
     if RESIDENT:
         deploy_memory.main(["--quick"])
     if DISK:
@@ -59,7 +60,7 @@ def small_runs():
 
 def test_files_say_what_was_measured_where(measured):
     documents = {path.stem: json.loads(path.read_text()) for path in measured.glob("*.json")}
-    assert set(documents) == {"masked_forward", "cost", "moves", "deploy_latency", *RESIDENT, *DISK}
+    assert set(documents) == {"masked_forward", "cost", "moves", "deploy_latency", "deploy_networks", *RESIDENT, *DISK}
     for kind, document in documents.items():
         assert document["kind"] == kind
         assert set(document["machine"]) >= MACHINE
@@ -76,7 +77,7 @@ def test_the_report_fills_its_sections_and_nothing_else(measured, tmp_path):
     page = (report.DOCS / "RESULTS.md").read_text()
     (tmp_path / "RESULTS.md").write_text(page)
     assert report.main(measured, tmp_path) == [
-        "masked_forward", "cost", "moves", *DISK, "deploy_latency", *RESIDENT]
+        "masked_forward", "cost", "moves", *DISK, "deploy_latency", "deploy_networks", *RESIDENT]
     once = (tmp_path / "RESULTS.md").read_text()
     assert "× the best torch rival" in once
     assert once.partition("<!-- masked_forward table -->")[0] == page.partition("<!-- masked_forward table -->")[0]

@@ -185,6 +185,16 @@ def test_a_plain_network_runs_as_well_its_layers_dense() -> None:
         torch.testing.assert_close(net(x), model(x))
 
 
+def test_two_inputs_and_indices_of_three_dimensions() -> None:
+    model = Net(lambda m, tokens, x: m["f"](m["e"](tokens).mean((1, 2, 3))) + m["g"](x), e=nn.Embedding(11, 6),
+                f=nn.Linear(6, 3), g=nn.Linear(4, 3)).eval()
+    tokens, x = torch.randint(11, (3, 2, 2, 3)), torch.randn(3, 4)
+    torch.testing.assert_close(compile_network(model, tokens, x)(tokens, x), model(tokens, x))
+    alone = Net(lambda m, tokens: m["f"](m["e"](tokens).mean((1, 2, 3))), e=nn.Embedding(11, 6),
+                f=nn.Linear(6, 3)).eval()
+    torch.testing.assert_close(compile_network(alone, tokens)(tokens[:1]), alone(tokens[:1]))
+
+
 def test_tokens_are_checked() -> None:
     model = nn.Sequential(nn.Embedding(11, 6), nn.Linear(6, 3)).eval()
     net = compile_network(model, torch.zeros(2, 4, dtype=torch.long))

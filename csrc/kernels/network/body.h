@@ -8,11 +8,11 @@
 namespace optprune::network {
 namespace {
 
-void run_step(const population::Call &call, const population::Scratch &scratch, std::int64_t tile, std::int64_t column,
-              std::int64_t index) {
+void run_step(const population::Call &call, const population::Scratch &scratch, const float *narrow_input,
+              std::int64_t tile, std::int64_t column, std::int64_t index) {
     const population::Program &program = call.program;
-    const population::Tile own{call, scratch, population::narrow_input(call, tile * program.width + column),
-                               population::wide_input(call, tile), 0, tile * program.width * Vec::lanes, column};
+    const population::Tile own{call, scratch, narrow_input, population::wide_input(call, tile), 0,
+                               tile * program.width * Vec::lanes, column};
     population::run_step(own, program.steps[index]);
 }
 

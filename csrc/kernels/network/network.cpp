@@ -17,6 +17,7 @@ struct Memory {
     std::int64_t lanes;
     std::vector<population::Workplace> workplaces;  // one for each thread
     std::vector<Listed> listed;
+    std::vector<Buffer<float>> pictures;  // one tile of each thread; zero at first: a border stays
 };
 
 struct Memories::Idle {
@@ -32,7 +33,7 @@ struct Memories::Idle {
             all.pop_back();
             return out;
         }
-        return std::unique_ptr<Memory>(new Memory{lanes, {}, {}});
+        return std::unique_ptr<Memory>(new Memory{lanes, {}, {}, {}});
     }
 
     void give_back(std::unique_ptr<Memory> memory) {
@@ -54,18 +55,48 @@ class Work {
         population::Workplace &own = memory_.workplaces[slot];
         own.prepare(program_, kernel_.lanes, false, false);
         const std::int64_t first = index * program_.width * kernel_.lanes;
-        for (std::int64_t r = 0; r < program_.width && first + r * kernel_.lanes < call_.B; ++r) run(index, r, 1, slot);
-        run(index, 0, 0, slot);
+        for (std::int64_t r = 0; r < program_.width && first + r * kernel_.lanes < call_.B; ++r) {
+            run(index, r, true, narrow_input(index * program_.width + r, slot), slot);
+        }
+        run(index, 0, false, nullptr, slot);
     }
 
   private:
-    void run(std::int64_t index, std::int64_t column, std::int64_t narrow, std::size_t slot) {
+    // The samples of one register.
+    const float *narrow_input(std::int64_t number, std::size_t slot) {
+        if (call_.narrow_input == nullptr) return nullptr;
+        if (call_.picture == nullptr) return call_.narrow_input + number * program_.narrow_input * kernel_.lanes;
+        const Picture &picture = *call_.picture;
+        Buffer<float> &tile = memory_.pictures[slot];
+        if (!tile) tile = population::zeros(program_.narrow_input * kernel_.lanes);
+        for (std::int64_t lane = 0; lane < kernel_.lanes; ++lane) {
+            const std::int64_t entry = number * kernel_.lanes + lane;
+            turn(picture, entry / picture.bands, entry % picture.bands, tile.get() + lane);
+        }
+        return tile.get();
+    }
+
+    // One band of one sample into a lane; zeros where there is none.
+    void turn(const Picture &picture, std::int64_t sample, std::int64_t band, float *to) {
+        const std::int64_t L = kernel_.lanes;
+        for (std::int64_t c = 0; c < picture.C; ++c) {
+            for (std::int64_t y = 0; y < picture.h; ++y) {
+                const std::int64_t row = band * picture.h + y;
+                float *out = to + ((c * picture.rows() + picture.pad_y + y) * picture.columns() + picture.pad_x) * L;
+                const float *in = call_.narrow_input + ((sample * picture.C + c) * picture.H + row) * picture.W;
+                const bool there = sample < call_.B && row < picture.H;
+                for (std::int64_t x = 0; x < picture.W; ++x) out[x * L] = there ? in[x] : 0.0f;
+            }
+        }
+    }
+
+    void run(std::int64_t index, std::int64_t column, bool narrow, const float *input, std::size_t slot) {
         const population::Scratch &scratch = memory_.workplaces[slot].scratch;
         for (std::int64_t i = 0; i < program_.step_count; ++i) {
             const population::Step &step = program_.steps[i];
-            if ((step.narrow != 0) != (narrow != 0)) continue;
+            if ((step.narrow != 0) != narrow) continue;
             if (step.layer >= 0) list(step.layer, scratch.rows[step.layer], memory_.listed[slot]);
-            kernel_.step(population_, scratch, index, column, i);
+            kernel_.step(population_, scratch, input, index, column, i);
         }
     }
 
@@ -108,6 +139,7 @@ void Memories::run(Isa isa, std::int64_t threads, const Call &call) {
     if (memory->workplaces.size() < static_cast<std::size_t>(threads)) {
         memory->workplaces.resize(static_cast<std::size_t>(threads));
         memory->listed.resize(static_cast<std::size_t>(threads));
+        memory->pictures.resize(static_cast<std::size_t>(threads));
     }
     Work work(kernel, sparse_linear::variants.choose(isa), call, *memory);
     parallel_for(divide_up(call.B, program.width * kernel.lanes), threads,

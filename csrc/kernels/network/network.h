@@ -24,10 +24,20 @@ struct Weight {
     std::int64_t live_count;
 };
 
+// The one input of a program, where it is a picture: it is turned tile by tile. Samples are cut into `bands` of `h` rows.
+struct Picture {
+    std::int64_t C, H, W, pad_y, pad_x, bands, h;
+
+    std::int64_t rows() const { return h + 2 * pad_y; }
+    std::int64_t columns() const { return W + 2 * pad_x; }
+};
+
 struct Call {
     const population::Program &program;  // its layers have no weights of their own
     const Weight *weights;               // of each layer
-    const float *narrow_input, *wide_input;
+    const Picture *picture;              // or null
+    const float *narrow_input;           // turned; of a picture [B, C, H, W] as it is
+    const float *wide_input;             // turned
     float *outputs;                      // [B, C, positions]
     std::int64_t B;                      // samples
 };
@@ -46,9 +56,9 @@ class Memories {
 
 struct Kernel {
     std::int64_t lanes;
-    // One step of a program, for one register `column` of a wide tile
-    void (*step)(const population::Call &call, const population::Scratch &scratch, std::int64_t tile,
-                 std::int64_t column, std::int64_t index);
+    // One step of a program, for one register `column` of a wide tile; narrow_input: its samples
+    void (*step)(const population::Call &call, const population::Scratch &scratch, const float *narrow_input,
+                 std::int64_t tile, std::int64_t column, std::int64_t index);
 };
 
 extern const Kernel scalar, avx2, avx512;

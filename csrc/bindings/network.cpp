@@ -17,18 +17,18 @@ class Network {
   public:
     explicit Network(const Plan &plan) : plan_(plan) {}
 
-    void add_dense(Address weight, Address live, std::int64_t live_count) {
-        weights_.push_back({{}, at<const float>(weight), nullptr, at<const std::int32_t>(live), live_count});
+    void add_dense(Address weight, Address live, std::int64_t live_count, std::int64_t nnz) {
+        weights_.push_back({{}, at<const float>(weight), nullptr, at<const std::int32_t>(live), live_count, nnz});
     }
 
     void add_sparse(Address values, int type, Address columns, Address words, Address counts, Address rows,
-                    Address starts, std::int64_t O, std::int64_t I, Address start, Address live,
-                    std::int64_t live_count) {
+                    Address starts, std::int64_t O, std::int64_t I, Address kept, Address live,
+                    std::int64_t live_count, std::int64_t nnz) {
         weights_.push_back({{at<const void>(values), static_cast<optprune::sparse_linear::Type>(type),
                              at<const std::uint8_t>(columns), at<const std::uint64_t>(words),
                              at<const std::int16_t>(counts), at<const std::uint8_t>(rows),
                              at<const std::int64_t>(starts), O, I},
-                            nullptr, at<const std::int64_t>(start), at<const std::int32_t>(live), live_count});
+                            nullptr, at<const std::int32_t>(kept), at<const std::int32_t>(live), live_count, nnz});
     }
 
     // The program's input is this picture, [B, C, H, W] as it is.

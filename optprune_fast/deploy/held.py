@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -13,7 +14,7 @@ from optprune_fast.deploy.weight import smaller_coded
 from optprune_fast.ops.native_support import planes_in_place
 from optprune_fast.ops.slices import Slices, to_slices
 from optprune_fast.ops.words import pack
-from optprune_fast.plan.built import DENSE_FROM
+from optprune_fast.plan.built import DENSE_FROM, address
 from optprune_fast.plan.fold import folded
 from optprune_fast.plan.graph import Node
 
@@ -25,30 +26,29 @@ class HeldWeight:
     """The matrix of one layer.
 
     held:   slices of what is kept, or the dense matrix, float32
-    start:  int64 [rows + 1], kept weights of all rows before; None where dense
-    live:   int32: rows that somebody reads
+    counts: int32 [rows], kept weights of each row; None where dense
+    live:   int32: rows that somebody reads; None: all
     row:    for the report
     """
 
     held: Slices | Tensor
-    start: Tensor | None
-    live: Tensor
+    counts: Tensor | None
+    live: Tensor | None
     row: Row
 
     @property
     def nbytes(self) -> int:
         return self.row.nbytes
 
-    def give(self, network: object) -> None:
+    def give(self, network: Any) -> None:
         """Tell the compiled module where the weight is."""
-        live = (self.live.data_ptr(), len(self.live))
-        if isinstance(self.held, Tensor):
-            network.add_dense(self.held.data_ptr(), *live)  # type: ignore[attr-defined]
-            return
-        assert self.start is not None
-        _, addresses = planes_in_place(*self.held)
         rows, columns = self.row.shape[0], torch.Size(self.row.shape[1:]).numel()
-        network.add_sparse(*addresses, rows, columns, self.start.data_ptr(), *live)  # type: ignore[attr-defined]
+        live = (address(self.live), rows if self.live is None else len(self.live))
+        if isinstance(self.held, Tensor):
+            network.add_dense(address(self.held), *live, self.held.numel())
+            return
+        _, addresses = planes_in_place(*self.held)
+        network.add_sparse(*addresses, rows, columns, address(self.counts), *live, self.held.values.numel())
 
 
 def hold(nodes: Sequence[Node], state: dict[str, Tensor], consumers: Sequence[Consumers]) -> list[HeldWeight]:
@@ -76,14 +76,14 @@ def _held(name: str, state: dict[str, Tensor], matrix: Tensor, kept: Tensor, liv
     rows, columns = matrix.shape
     count = int(kept.sum())
     held: Slices | Tensor = matrix
-    start = None
+    counts = None
     if not dense:
         held = to_slices(pack(kept), matrix[kept], columns, coded=smaller_coded(rows, columns, count))
-        start = torch.cat([torch.zeros(1, dtype=torch.int64), kept.sum(1).cumsum(0)])
-    numbers = live.nonzero().flatten().to(torch.int32)
-    tensors = [numbers, *([matrix] if start is None else [*held, start])]
-    how = "dense" if start is None else "bitmask" if isinstance(held, Slices) and held.coded else "index"
+        counts = kept.sum(1, dtype=torch.int32)
+    numbers = None if live.all() else live.nonzero().flatten().to(torch.int32)
+    tensors = [*([matrix] if counts is None else [*held, counts]), *([] if numbers is None else [numbers])]
+    how = "dense" if counts is None else "bitmask" if isinstance(held, Slices) and held.coded else "index"
     why = "keeps three weights in four or more" if dense else "smallest"
     row = Row(name, tuple(state[name].shape), count / max(1, matrix.numel()), how,
               sum(tensor.nbytes for tensor in tensors), matrix.nbytes, why)
-    return HeldWeight(held, start, numbers, row)
+    return HeldWeight(held, counts, numbers, row)

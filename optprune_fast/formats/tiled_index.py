@@ -15,8 +15,8 @@ import torch
 from torch import Tensor
 
 from optprune_fast.formats.base import SparseFormat
-from optprune_fast.formats.bitmask import Bitmask
-from optprune_fast.formats.bits import kept_columns, offsets, row_offsets, words_of
+from optprune_fast.formats.bitmask import Bitmask, empty_words
+from optprune_fast.formats.bits import kept_columns, offsets, row_offsets, steps, words_of
 from optprune_fast.formats.checks import require, require_ascending, require_offsets, require_plane
 from optprune_fast.formats.exponent_code import Values, decoded, require_values
 from optprune_fast.ops.words import WORD_BITS, popcount
@@ -54,10 +54,14 @@ class TiledIndex(SparseFormat):
                    bitmask.to_bitmask().values)
 
     def to_bitmask(self) -> Bitmask:
-        counts = (self.offsets[1:] - self.offsets[:-1]).long()
-        first = torch.arange(self.tiles, device=self.device).repeat(self.rows) * TILE
-        columns = torch.repeat_interleave(first.int(), counts) + self.columns_in_tile
-        words = words_of(self._row_offsets(), columns, self.columns)
+        words, starts = empty_words(self.shape, self.device), self._row_offsets()
+        first = torch.arange(self.tiles, device=self.device, dtype=torch.int32) * TILE
+        for part in steps(self.rows, self.columns):  # whole columns take more memory than the weight that is held
+            places = self.offsets[part.start * self.tiles : part.stop * self.tiles + 1]
+            begin, end = int(places[0]), int(places[-1])
+            in_tile = self.columns_in_tile[begin:end]
+            columns = torch.repeat_interleave(first.repeat(part.stop - part.start), places.diff().long()) + in_tile
+            words[part] = words_of(starts[part.start : part.stop + 1] - begin, columns, self.columns)
         return Bitmask(self.shape, words, decoded(self.values), row_offsets(words))
 
     @property

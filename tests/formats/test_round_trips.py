@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
+from optprune_fast.formats import bits
 from optprune_fast.formats.bitmask import Bitmask
 from optprune_fast.formats.bits import patterns
 from optprune_fast.formats.block import Block
@@ -150,3 +151,12 @@ def test_packing_agrees_with_the_words_of_masks(made) -> None:
         for mask in made.masks(shape).values():
             assert torch.equal(made.words(mask), pack(mask))
             assert torch.equal(unpack(made.words(mask), mask.shape[1]), mask)
+
+
+def test_tiles_become_words_a_few_rows_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    weight = torch.randn(7, 300)
+    mask = pack(torch.rand(7, 300) < 0.2)
+    held = TiledIndex.from_dense(weight, mask)
+    monkeypatch.setattr(bits, "_STEP", 600)  # two rows
+    assert torch.equal(held.to_bitmask().words, mask)
+    assert torch.equal(held.to_bitmask().row_offsets, Bitmask.from_dense(weight, mask).row_offsets)

@@ -2,6 +2,7 @@
 #ifndef OPTPRUNE_KERNELS_NETWORK_LISTED_H
 #define OPTPRUNE_KERNELS_NETWORK_LISTED_H
 
+#include <numeric>
 #include <vector>
 
 #include "kernels/network/network.h"
@@ -11,13 +12,31 @@ namespace optprune::network {
 
 class Listed {
   public:
-    // Valid until the next layer is listed. offset: registers from an output's base to what a column multiplies
-    population::Kept *list(const sparse_linear::Kernel &kernel, const Weight &weight, const std::int64_t *offset,
-                           std::int64_t lanes) {
-        const sparse_linear::Planes &planes = weight.planes;
+    // What a step reads of its layer, valid until the next layer is listed.
+    void list(const sparse_linear::Kernel &kernel, const Weight &weight, const population::Layer &layer,
+              std::int64_t lanes, population::Rows &rows) {
+        if (weight.live == nullptr && live_.size() < static_cast<std::size_t>(layer.rows)) {
+            live_.resize(static_cast<std::size_t>(layer.rows));
+            std::iota(live_.begin(), live_.end(), 0);
+        }
+        rows.live = weight.live != nullptr ? const_cast<std::int32_t *>(weight.live) : live_.data();  // only read
+        rows.live_count = weight.live_count;
+        rows.way = weight.dense != nullptr ? population::Way::dense : population::Way::list;
+        rows.dense = weight.dense;
+        if (weight.dense != nullptr) return;
+        kept_.resize(static_cast<std::size_t>(weight.nnz));
+        start_.assign(static_cast<std::size_t>(layer.rows) + 1, 0);
+        for (std::int64_t r = 0; r < layer.rows; ++r) start_[r + 1] = start_[r] + weight.counts[r];
+        next_ = start_;
+        rows.start = start_.data();
+        rows.kept = kept(kernel, weight.planes, layer.offset, lanes);
+    }
+
+  private:
+    // offset: registers from an output's base to what a column multiplies
+    population::Kept *kept(const sparse_linear::Kernel &kernel, const sparse_linear::Planes &planes,
+                           const std::int64_t *offset, std::int64_t lanes) {
         const sparse_linear::Chunks chunks(planes);
-        kept_.resize(static_cast<std::size_t>(weight.start[planes.O]));
-        next_.assign(weight.start, weight.start + planes.O);
         floats_.resize(static_cast<std::size_t>(planes.I));
         for (std::size_t i = 0; i < floats_.size(); ++i) floats_[i] = static_cast<std::int32_t>(offset[i] * lanes);
         for (std::int64_t band = 0; band < chunks.bands(); ++band) {
@@ -29,7 +48,6 @@ class Listed {
         return kept_.data();
     }
 
-  private:
     // next: of the band's rows, where their next entry goes; of a row, tiles come in ascending order
     void add(const sparse_linear::Chunk &chunk, std::int64_t *next, const std::int32_t *floats) {
         const float *values = chunk.values;
@@ -52,8 +70,8 @@ class Listed {
     }
 
     std::vector<population::Kept> kept_;
-    std::vector<std::int64_t> next_;
-    std::vector<std::int32_t> floats_;
+    std::vector<std::int64_t> start_, next_;
+    std::vector<std::int32_t> floats_, live_;
     sparse_linear::Chunks::Scratch scratch_;
 };
 

@@ -95,20 +95,12 @@ class Work {
         for (std::int64_t i = 0; i < program_.step_count; ++i) {
             const population::Step &step = program_.steps[i];
             if ((step.narrow != 0) != narrow) continue;
-            if (step.layer >= 0) list(step.layer, scratch.rows[step.layer], memory_.listed[slot]);
+            if (step.layer >= 0) {
+                memory_.listed[slot].list(chunks_, call_.weights[step.layer], program_.layers[step.layer], kernel_.lanes,
+                                          scratch.rows[step.layer]);
+            }
             kernel_.step(population_, scratch, input, index, column, i);
         }
-    }
-
-    void list(std::int64_t l, population::Rows &rows, Listed &listed) {
-        const Weight &weight = call_.weights[l];
-        rows.live = const_cast<std::int32_t *>(weight.live);  // kernels only read it
-        rows.live_count = weight.live_count;
-        rows.way = weight.dense != nullptr ? population::Way::dense : population::Way::list;
-        rows.dense = weight.dense;
-        if (weight.dense != nullptr) return;
-        rows.start = const_cast<std::int64_t *>(weight.start);
-        rows.kept = listed.list(chunks_, weight, program_.layers[l].offset, kernel_.lanes);
     }
 
     const Kernel &kernel_;
@@ -130,9 +122,7 @@ void Memories::run(Isa isa, std::int64_t threads, const Call &call) {
     const population::Program &program = call.program;
     double weights = 0;
     for (std::int64_t l = 0; l < program.layer_count; ++l) {
-        const population::Layer &layer = program.layers[l];
-        weights += static_cast<double>(call.weights[l].dense != nullptr ? layer.rows * layer.columns
-                                                                         : call.weights[l].start[layer.rows]);
+        weights += static_cast<double>(call.weights[l].nnz);
     }
     threads = worth_threads(weights * static_cast<double>(call.B), threads);
     std::unique_ptr<Memory> memory = idle_->take(kernel.lanes);

@@ -19,9 +19,9 @@ namespace optprune::network {
 struct Weight {
     sparse_linear::Planes planes;  // float32, in bands of all rows; not looked at where `dense` is given
     const float *dense;            // [rows, columns], or null
-    const std::int64_t *start;     // [rows + 1]: kept weights of all rows before
-    const std::int32_t *live;      // rows that somebody reads, ascending
-    std::int64_t live_count;
+    const std::int32_t *counts;    // [rows]: kept weights of each row; null where dense
+    const std::int32_t *live;      // rows that somebody reads, ascending; null: all
+    std::int64_t live_count, nnz;
 };
 
 // The one input of a program, where it is a picture: it is turned tile by tile. Samples are cut into `bands` of `h` rows.

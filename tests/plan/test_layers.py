@@ -44,7 +44,7 @@ def test_conv2d(captured, arguments):
     assert conv.tensors == {"weight": "0.weight", **({} if model[0].bias is None else {"bias": "0.bias"})}
     padding = {"same": (2, 2), "valid": (0, 0)}.get(arguments.get("padding"), model[0].padding)
     assert conv.attributes == {"stride": model[0].stride, "padding": padding, "dilation": model[0].dilation,
-                               "groups": model[0].groups}
+                               "groups": model[0].groups, "kernel": model[0].kernel_size}
 
 
 @pytest.mark.parametrize("arguments", CONVOLUTIONS)

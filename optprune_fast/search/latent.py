@@ -42,18 +42,20 @@ def chosen(scores: Tensor, choices: int) -> Tensor:
     return above | (level & (level.cumsum(1) <= room))
 
 
-def masks_of(problem: Problem, weights: Tensor, scores: Tensor) -> PackedMasks:
-    """The candidates of latent scores: the core, and the top `problem.choices` of the open weights.
+def masks_of(problem: Problem, weights: Tensor, scores: Tensor, choices: int | None = None) -> PackedMasks:
+    """The candidates of latent scores: the core, and the top `choices` of the open weights.
 
     weights:  int64 [m], `open_weights(problem)`
     scores:   float [P, m]
-    returns:  `PackedMasks` of P masks, each of exactly the budget
+    choices:  in [0, m]; None is `problem.choices`
+    returns:  `PackedMasks` of P masks, each of exactly the budget where `choices` is None
     """
     if scores.dim() != 2 or scores.shape[1] != len(weights):
         raise ValueError(message("latent scores", f"scores must be [P, {len(weights)}]: one for each open weight",
                                  scores=scores))
     layout, core = problem.layout, problem.core.words
-    mask, weight = chosen(scores.to(core.device), problem.choices).nonzero().unbind(1)
+    number = problem.choices if choices is None else choices
+    mask, weight = chosen(scores.to(core.device), number).nonzero().unbind(1)
     position = layout.positions(weights[weight])
     words = core.repeat(len(scores), 1)
     # An open weight is not core and is chosen once a mask, so adding powers of two is the bitwise or.

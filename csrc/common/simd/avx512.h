@@ -20,20 +20,10 @@ struct Vec {
 
     static Vec zero() { return {_mm512_setzero_ps()}; }
     static Vec spread(float a) { return {_mm512_set1_ps(a)}; }
-    // One load for four of them: kernels that skip zeros wait for loads.
+    // A load each: with a permutation each instead, as in avx2.h, the unit that permutes has too much to do.
     template <int N>
     static void spread_each(const float *from, Vec (&out)[N]) {
-        if constexpr (N % 4 == 0) {
-            for (int i = 0; i < N; i += 4) {
-                const __m512 four = _mm512_broadcast_f32x4(_mm_loadu_ps(from + i));
-                out[i] = {_mm512_permute_ps(four, 0x00)};
-                out[i + 1] = {_mm512_permute_ps(four, 0x55)};
-                out[i + 2] = {_mm512_permute_ps(four, 0xAA)};
-                out[i + 3] = {_mm512_permute_ps(four, 0xFF)};
-            }
-        } else {
-            for (int i = 0; i < N; ++i) out[i] = spread(from[i]);
-        }
+        for (int i = 0; i < N; ++i) out[i] = spread(from[i]);
     }
     static Vec load(const float *from) { return {_mm512_loadu_ps(from)}; }
     static Vec load_first(const float *from, std::int64_t n) { return {_mm512_maskz_loadu_ps(ones(n), from)}; }

@@ -1,5 +1,6 @@
 #include "common/simd/avx2.h"
 #include "kernels/sparse_linear/eight_avx2.h"
+#include "kernels/sparse_linear/turns.h"
 #include "kernels/sparse_linear/body.h"
 
 namespace optprune::sparse_linear {

@@ -1,4 +1,4 @@
-// The kernel, written once. An instruction set's file includes its Vec and its Eight first and then this.
+// The kernel, written once. An instruction set's file includes its Vec, its Eight and its turns, and then this.
 #ifndef OPTPRUNE_KERNELS_SPARSE_LINEAR_BODY_H
 #define OPTPRUNE_KERNELS_SPARSE_LINEAR_BODY_H
 
@@ -18,40 +18,80 @@ void many(const Chunk &chunk, const float *x, std::int64_t registers, float *sum
     rows_of_chunk<R>(chunk, [x](std::uint8_t column) { return x + column * (R * L); }, sums, R * L);
 }
 
+// The sums of eight rows as far as all of them go.
+inline Eight in_turns(const float *x, const float *values, const std::uint8_t *columns, std::int64_t full) {
+    Eight sum = Eight::zero();
+    std::int64_t k = 0;
+    for (; k + turns_at_once <= full; k += turns_at_once) {
+        __builtin_prefetch(values + 8 * k + ahead);
+        Eight picked[turns_at_once];
+        pick_turns(x, columns + 8 * k, picked);
+        for (std::int64_t j = 0; j < turns_at_once; ++j) {
+            sum = Eight::fma(Eight::load(values + 8 * (k + j)), picked[j], sum);
+        }
+    }
+    for (; k < full; ++k) sum = Eight::fma(Eight::load(values + 8 * k), Eight::pick(x, columns + 8 * k), sum);
+    return sum;
+}
+
+// What each row keeps beyond the turns that all of them go; returns how much that is.
+inline std::int64_t beyond(const float *x, Slice slice, const std::int16_t *counts, float *sum) {
+    const std::int64_t first = slice.full * slice.lanes;
+    std::int64_t rest = first;
+    for (std::int64_t i = 0; i < slice.lanes && counts[i] != slice.full; ++i) {
+        for (std::int64_t k = slice.full; k < counts[i]; ++k, ++rest) {
+            sum[i] = multiply_add(slice.values[rest], x[slice.columns[rest]], sum[i]);
+        }
+    }
+    return rest - first;
+}
+
+inline void add_rows(const float *sum, const std::uint8_t *rows, std::int64_t lanes, float *sums) {
+    for (std::int64_t i = 0; i < lanes; ++i) sums[rows[i]] += sum[i];
+}
+
+// sums[row] += the part of a slice; each returns how much the slice keeps. Most slices of eight rows end with one turn
+// more for some of them, or none: that way goes to its end alone, which is faster than to meet the other.
+inline std::int64_t eight_rows(const float *x, Slice slice, const std::int16_t *counts, const std::uint8_t *rows,
+                               float *sums) {
+    const std::int64_t first = slice.full * slice_rows;
+    Eight eight = in_turns(x, slice.values, slice.columns, slice.full);
+    float sum[slice_rows];
+    if (counts[0] > slice.full + 1) {
+        eight.store(sum);
+        const std::int64_t more = beyond(x, slice, counts, sum);
+        add_rows(sum, rows, slice_rows, sums);
+        return first + more;
+    }
+    const std::int64_t more = one_more(x, slice.values + first, slice.columns + first, counts, slice.full, eight);
+    eight.store(sum);
+    add_rows(sum, rows, slice_rows, sums);
+    return first + more;
+}
+
+inline std::int64_t few_rows(const float *x, Slice slice, const std::int16_t *counts, const std::uint8_t *rows,
+                             float *sums) {
+    float sum[slice_rows] = {};
+    for (std::int64_t k = 0; k < slice.full; ++k) {
+        for (std::int64_t i = 0; i < slice.lanes; ++i) {
+            const std::int64_t entry = k * slice.lanes + i;
+            sum[i] = multiply_add(slice.values[entry], x[slice.columns[entry]], sum[i]);
+        }
+    }
+    const std::int64_t more = beyond(x, slice, counts, sum);
+    add_rows(sum, rows, slice.lanes, sums);
+    return slice.full * slice.lanes + more;
+}
+
 void one(const Chunk &chunk, const float *x, float *sums) {
     std::int64_t entry = 0;
     for (std::int64_t slot = 0; slot < chunk.R; slot += slice_rows) {
         const std::int64_t lanes = chunk.R - slot < slice_rows ? chunk.R - slot : slice_rows;
         const std::int16_t *counts = chunk.counts + slot;
         if (counts[0] == 0) break;
-        const std::int64_t full = counts[lanes - 1];
-        const float *values = chunk.values + entry;
-        const std::uint8_t *columns = chunk.columns + entry;
-        float sum[slice_rows] = {};
-        if (lanes == slice_rows) {
-            Eight eight = Eight::zero();
-            for (std::int64_t k = 0; k < full; ++k) {
-                __builtin_prefetch(values + 8 * k + ahead);
-                eight = Eight::fma(Eight::load(values + 8 * k), Eight::pick(x, columns + 8 * k), eight);
-            }
-            eight.store(sum);
-        } else {
-            for (std::int64_t k = 0; k < full; ++k) {
-                for (std::int64_t i = 0; i < lanes; ++i) {
-                    sum[i] = multiply_add(values[k * lanes + i], x[columns[k * lanes + i]], sum[i]);
-                }
-            }
-        }
-        std::int64_t rest = full * lanes;
-        if (counts[0] != full) {
-            for (std::int64_t i = 0; i < lanes && counts[i] != full; ++i) {
-                for (std::int64_t k = full; k < counts[i]; ++k, ++rest) {
-                    sum[i] = multiply_add(values[rest], x[columns[rest]], sum[i]);
-                }
-            }
-        }
-        for (std::int64_t i = 0; i < lanes; ++i) sums[chunk.rows[slot + i]] += sum[i];
-        entry += rest;
+        const Slice slice{chunk.values + entry, chunk.columns + entry, lanes, counts[lanes - 1]};
+        entry += lanes == slice_rows ? eight_rows(x, slice, counts, chunk.rows + slot, sums)
+                                     : few_rows(x, slice, counts, chunk.rows + slot, sums);
     }
 }
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from optprune_fast.ops.native_support import declines_short_floats, planes_in_place
+from optprune_fast.ops.native_support import declines_short_floats, floats_in_place, planes_in_place
 from optprune_fast.runtime import native
 from optprune_fast.runtime.threads import thread_count
 
@@ -23,12 +23,12 @@ def declines(x: Tensor, shape: Sequence[int], values: Tensor, places: Tensor, co
 
 def run(x: Tensor, shape: Sequence[int], values: Tensor, places: Tensor, counts: Tensor, rows: Tensor,
         starts: Tensor, bias: Tensor | None = None) -> Tensor:
-    samples = x.float().contiguous()
-    bias = None if bias is None else bias.float().contiguous()
+    samples = floats_in_place(x)
+    bias = None if bias is None else floats_in_place(bias)
     planes, addresses = planes_in_place(values, places, counts, rows, starts)
     out = torch.empty(*x.shape[:-1], shape[0])
     native.module().sparse_linear(
         native.isa(), thread_count(), samples.data_ptr(), *addresses, 0 if bias is None else bias.data_ptr(),
         out.data_ptr(), out.numel() // shape[0] if shape[0] else 0, shape[1], shape[0])
     del planes  # alive until here
-    return out.to(x.dtype)
+    return out if x.dtype == torch.float32 else out.to(x.dtype)

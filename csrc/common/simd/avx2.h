@@ -18,6 +18,7 @@ struct Vec {
     static constexpr int registers = 8;
     static constexpr int positions = 14;
     static constexpr int beside = 2;
+    static constexpr int block_rows = 3;
 
     __m256 v;
 

@@ -15,6 +15,7 @@ struct Vec {
     static constexpr int registers = 8;
     static constexpr int positions = 16;
     static constexpr int beside = 2;
+    static constexpr int block_rows = 6;
 
     __m512 v;
 

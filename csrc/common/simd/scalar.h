@@ -18,6 +18,7 @@ struct Vec {
     static constexpr int registers = 4;  // accumulators that a row of the linear kernel holds
     static constexpr int positions = 4;  // accumulators that a row of the convolution holds
     static constexpr int beside = 4;     // registers of samples that rows of a slice take side by side
+    static constexpr int block_rows = 3;  // rows of a dense block, each with four registers of sums
 
     float v[lanes];
 

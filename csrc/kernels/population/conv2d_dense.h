@@ -16,7 +16,7 @@ namespace optprune::population {
 namespace {
 
 constexpr int block_outputs = 4;  // also the four that a 2x2 maximum joins
-constexpr int block_rows = Vec::lanes == 16 ? 6 : 3;  // AVX-512 has twice the registers
+constexpr int block_rows = Vec::block_rows;
 
 // Places of some outputs in every channel, in floats from its first number: of what they read, write, and are added to.
 struct Outputs {

@@ -9,6 +9,7 @@ namespace optprune::population {
 namespace {
 
 constexpr std::int64_t most_registers = 8;
+constexpr int block_registers = 4;  // of a block of Vec::block_rows rows
 
 template <int R>
 void add_row(const float *x, const Kept *kept, const Kept *end, float bias, Vec low, float *sums) {
@@ -78,13 +79,19 @@ void linear_words(const Step &step, const Layer &layer, const Rows &rows, const 
     }
 }
 
+// Rows of a block, and what they are added to.
+struct Block {
+    float *sums[Vec::block_rows];
+    float bias[Vec::block_rows];
+};
+
 // G rows by H registers in registers: a column of the tile serves G rows.
 template <int G, int H>
 void add_block(const float *x, std::int64_t x_step, const float *weights, std::int64_t weights_step,
-               std::int64_t columns, bool adds, float *const (&sums)[3], const float (&bias)[3], Vec low) {
+               std::int64_t columns, bool adds, const Block &block, Vec low) {
     Vec sum[G][H];
     for (int g = 0; g < G; ++g) {
-        for (int h = 0; h < H; ++h) sum[g][h] = adds ? Vec::load(sums[g] + h * L) : Vec::spread(bias[g]);
+        for (int h = 0; h < H; ++h) sum[g][h] = adds ? Vec::load(block.sums[g] + h * L) : Vec::spread(block.bias[g]);
     }
     for (std::int64_t i = 0; i < columns; ++i) {
         const float *column = x + i * x_step;
@@ -96,31 +103,28 @@ void add_block(const float *x, std::int64_t x_step, const float *weights, std::i
         }
     }
     for (int g = 0; g < G; ++g) {
-        for (int h = 0; h < H; ++h) Vec::max(low, sum[g][h]).store(sums[g] + h * L);
+        for (int h = 0; h < H; ++h) Vec::max(low, sum[g][h]).store(block.sums[g] + h * L);
     }
 }
 
-template <int G = 3, int H = 4>
+template <int G = Vec::block_rows, int H = block_registers>
 void add_blocks(std::int64_t rows, std::int64_t registers, const float *x, std::int64_t x_step, const float *weights,
-                std::int64_t weights_step, std::int64_t columns, bool adds, float *const (&sums)[3],
-                const float (&bias)[3], Vec low) {
+                std::int64_t weights_step, std::int64_t columns, bool adds, const Block &block, Vec low) {
     if constexpr (G > 1) {
         if (rows < G) {
-            return add_blocks<G - 1, H>(rows, registers, x, x_step, weights, weights_step, columns, adds, sums, bias,
-                                        low);
+            return add_blocks<G - 1, H>(rows, registers, x, x_step, weights, weights_step, columns, adds, block, low);
         }
     }
     if constexpr (H > 1) {
         if (registers < H) {
-            return add_blocks<G, H - 1>(rows, registers, x, x_step, weights, weights_step, columns, adds, sums, bias,
-                                        low);
+            return add_blocks<G, H - 1>(rows, registers, x, x_step, weights, weights_step, columns, adds, block, low);
         }
     }
-    add_block<G, H>(x, x_step, weights, weights_step, columns, adds, sums, bias, low);
+    add_block<G, H>(x, x_step, weights, weights_step, columns, adds, block, low);
 }
 
-// A panel of columns, from `from` on. Four registers at a time, group_step floats apart, stay in the first cache while
-// the weights of some rows pass by; those stay in the second.
+// A panel of columns, from `from` on. A group of registers at a time, group_step floats apart, stays in the first cache
+// while the weights of some rows pass by; those stay in the second.
 inline void dense_panel(const Step &step, const Layer &layer, const Rows &rows, std::int64_t registers,
                         std::int64_t from, const float *x, std::int64_t x_step, std::int64_t group_step, float *out) {
     constexpr std::int64_t cached_rows = 384;
@@ -132,21 +136,20 @@ inline void dense_panel(const Step &step, const Layer &layer, const Rows &rows, 
     const Vec low = is_last && step.activation == Activation::relu ? Vec::zero() : nothing;
     for (std::int64_t first = 0; first < rows.live_count; first += cached_rows) {
         const std::int64_t end = lesser(first + cached_rows, rows.live_count);
-        for (std::int64_t h = 0; h < registers; h += 4) {
-            const std::int64_t width = lesser(4, registers - h);
-            for (std::int64_t live = first; live < end; live += 3) {
-                const std::int64_t count = lesser(3, end - live);
-                float *sums[3] = {};
-                float bias[3] = {};
+        for (std::int64_t h = 0; h < registers; h += block_registers) {
+            const std::int64_t width = lesser(block_registers, registers - h);
+            for (std::int64_t live = first; live < end; live += Vec::block_rows) {
+                const std::int64_t count = lesser(Vec::block_rows, end - live);
+                Block block = {};
                 for (std::int64_t g = 0; g < count; ++g) {
                     const std::int64_t r = rows.live[live + g];
-                    sums[g] = out + r * out_step + h * L;
-                    bias[g] = step.bias == nullptr ? 0.0f : step.bias[r];
+                    block.sums[g] = out + r * out_step + h * L;
+                    block.bias[g] = step.bias == nullptr ? 0.0f : step.bias[r];
                 }
-                add_blocks(count, width, x + h / 4 * group_step, x_step, panel + live * weights_step, weights_step,
-                           columns, from > 0, sums, bias, low);
+                add_blocks(count, width, x + h / block_registers * group_step, x_step, panel + live * weights_step,
+                           weights_step, columns, from > 0, block, low);
                 if (!is_last || !has_curve(step)) continue;
-                for (std::int64_t g = 0; g < count; ++g) activate_run(step, sums[g], width);
+                for (std::int64_t g = 0; g < count; ++g) activate_run(step, block.sums[g], width);
             }
         }
     }
@@ -155,7 +158,7 @@ inline void dense_panel(const Step &step, const Layer &layer, const Rows &rows, 
 inline void dense_rows(const Step &step, const Layer &layer, const Rows &rows, std::int64_t registers, const float *x,
                        std::int64_t x_step, float *out) {
     std::int64_t from = 0;
-    do dense_panel(step, layer, rows, registers, from, x + from * x_step, x_step, 4 * L, out);
+    do dense_panel(step, layer, rows, registers, from, x + from * x_step, x_step, block_registers * L, out);
     while ((from += dense_columns) < layer.columns);
 }
 
@@ -178,11 +181,12 @@ inline void dense_strips(const Step &step, const Layer &layer, const Rows &rows,
         const std::int64_t count = lesser(dense_registers, registers - n);
         std::int64_t from = 0;
         do {
-            const std::int64_t columns = lesser(dense_columns, layer.columns - from), group = columns * 4 * L;
-            for (std::int64_t h = 0; h < count; h += 4) {
-                pack_columns<4>(x + from * x_step + (n + h) * L, x_step, columns, count - h, packed + h / 4 * group);
+            const std::int64_t columns = lesser(dense_columns, layer.columns - from), group = columns * block_registers * L;
+            for (std::int64_t h = 0; h < count; h += block_registers) {
+                pack_columns<block_registers>(x + from * x_step + (n + h) * L, x_step, columns, count - h,
+                                          packed + h / block_registers * group);
             }
-            dense_panel(step, layer, rows, count, from, packed, 4 * L, group, out + n * L);
+            dense_panel(step, layer, rows, count, from, packed, block_registers * L, group, out + n * L);
         } while ((from += dense_columns) < layer.columns);
     }
 }

@@ -53,6 +53,10 @@ class Support:
             if weight.grad is not None:
                 weight.grad.masked_fill_(self.pruned[name], 0.0)
 
+    def finite(self) -> bool:
+        """Whether every prunable weight is a number."""
+        return all(bool(weight.isfinite().all()) for weight in self.weights.values())
+
     def state(self) -> dict[str, Tensor]:
         """A snapshot of all parameters and buffers."""
         return {name: tensor.detach().clone() for name, tensor in self.model.state_dict().items()}

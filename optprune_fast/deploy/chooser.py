@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from optprune_fast.deploy.shipped import BATCHES, CONV, LINEAR
+from optprune_fast.deploy.shipped import BATCHES, CONV, LINEAR, SHORT_FLOATS
 from optprune_fast.deploy.weight import smaller_coded
 from optprune_fast.ops.slices import tile_count
 from optprune_fast.ops.words import word_count
@@ -65,6 +65,8 @@ def _by_speed(module: nn.Module, like: Tensor, kept: int, device: torch.device) 
         return Choice("dense", "no kernel for float64")
     if native.isa() not in LINEAR:
         return Choice("dense", f"nothing was measured on {native.isa()}")
+    if like.dtype != torch.float32 and native.isa() not in SHORT_FLOATS:
+        return Choice("dense", f"{native.isa()} may have units for 16-bit types, which are faster")
     return _linear(like, kept) if isinstance(module, nn.Linear) else _convolution(module, like, kept)
 
 
@@ -85,6 +87,8 @@ def _convolution(module: nn.Module, like: Tensor, kept: int) -> Choice:
         return Choice("dense", f"dense is faster below {rule.columns} inputs of an output")
     strides: tuple[int, ...] = module.stride  # type: ignore[assignment]
     least = rule.unit_stride if max(strides) == 1 else rule.any_stride
+    if least == 1:
+        return Choice("dense", "dense is faster with strides")
     if sparsity < least:
         return Choice("dense", f"dense is faster below {least:.0%} sparsity, by what was measured")
     return Choice("index", f"faster from {least:.0%} sparsity on, by what was measured")

@@ -1,9 +1,10 @@
-"""Measured on one thread of a Zen 3 under load, where ours come out rather dear: what layers take, and where sparse
+"""What was measured on one thread of a machine of each instruction set: what layers take, and where sparse
 convolutions win. `python -m benchmarks.deploy.latency` measures a machine's own.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 BATCHES = (1, 4, 16, 64, 256, 1024)  # "any batch size" is these
@@ -11,44 +12,50 @@ BATCHES = (1, 4, 16, 64, 256, 1024)  # "any batch size" is these
 
 @dataclass(frozen=True)
 class LinearCost:
-    """Nanoseconds of a float32 layer.
+    """Nanoseconds of a float32 layer; what has a number for each of `BATCHES` is multiplied by weights.
 
-    dense:   torch reads a weight once a call, from a cache or (`far` weights and more) from memory, and multiplies it
-             once a sample; a single sample costs the reading alone
-    sparse:  a call; a kept weight for one sample, or for each of a whole register of samples; an input and an output of
-             each sample are turned
+    near, far:  of a dense weight, which torch reads from a near cache, or, where there are more of them than
+                `near_weights`, from a far one or memory
+    call, kept: of a sparse layer: a call, and each kept weight
+    turned:     of an input or an output of a sample, which are turned where there is more than one sample
     """
 
-    far: int = 6_000_000
-    near_read: float = 0.085
-    far_read: float = 0.25
-    dense_product: float = 0.023
-    call: float = 40_000
-    kept: float = 0.38
-    kept_product: float = 0.042
-    turned: float = 0.5
-    lanes: int = 8
+    near_weights: int
+    near: Sequence[float]
+    far: Sequence[float]
+    call: float
+    kept: Sequence[float]
+    turned: float
 
     def dense(self, weights: int, batch: int) -> float:
-        read = weights * (self.near_read if weights < self.far else self.far_read)
-        return read if batch == 1 else read + weights * batch * self.dense_product
+        return weights * (self.near if weights < self.near_weights else self.far)[BATCHES.index(batch)]
 
     def sparse(self, rows: int, columns: int, kept: int, batch: int) -> float:
-        if batch == 1:
-            return self.call + kept * self.kept
-        whole = -(-batch // self.lanes) * self.lanes
-        return self.call + kept * max(self.kept, whole * self.kept_product) + batch * (rows + columns) * self.turned
+        turned = batch * (rows + columns) * self.turned if batch > 1 else 0.0
+        return self.call + kept * self.kept[BATCHES.index(batch)] + turned
 
 
 @dataclass(frozen=True)
 class ConvRule:
-    """Sparsity from which a convolution without groups wins at every batch size, and the columns that it must have."""
+    """Sparsity from which a convolution without groups wins at every batch size, 1 for never, and the columns that it
+    must have."""
 
-    unit_stride: float = 0.8
-    any_stride: float = 0.95
+    unit_stride: float
+    any_stride: float
     columns: int = 128
 
 
 # Instruction sets for which there are figures. On others a layer stays dense where speed is preferred.
-LINEAR = {"avx2": LinearCost()}
-CONV = {"avx2": ConvRule()}
+LINEAR = {
+    # Zen 3 under load, where ours come out rather dear
+    "avx2": LinearCost(6_000_000, near=(0.085, 0.177, 0.453, 1.557, 5.973, 23.637),
+                       far=(0.25, 0.342, 0.618, 1.722, 6.138, 23.802),
+                       call=40_000, kept=(0.38, 0.38, 0.672, 2.688, 10.752, 43.008), turned=0.5),
+    # Sapphire Rapids, 2 MiB of second-level cache; dense ones rather cheap
+    "avx512": LinearCost(500_000, near=(0.058, 0.075, 0.29, 0.8, 2.75, 11.6), far=(0.15, 0.28, 0.385, 0.92, 2.94, 11.7),
+                         call=14_000, kept=(0.3, 0.6, 0.6, 1.75, 6.5, 26.0), turned=0.8),
+}
+CONV = {"avx2": ConvRule(unit_stride=0.8, any_stride=0.95), "avx512": ConvRule(unit_stride=0.9, any_stride=1.0)}
+# Where torch multiplies 16-bit types no faster than float32, so that the figures hold for them too. Processors with
+# AVX-512 may have units for them, which are several times as fast.
+SHORT_FLOATS = ("avx2",)

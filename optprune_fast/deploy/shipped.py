@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-BATCHES = (1, 4, 16, 64, 256, 1024)  # "any batch size" is these
+BATCHES = (1, 2, 4, 16, 64, 256, 1024)  # "any batch size" is these
 
 
 @dataclass(frozen=True)
@@ -48,12 +48,13 @@ class ConvRule:
 # Instruction sets for which there are figures. On others a layer stays dense where speed is preferred.
 LINEAR = {
     # Zen 3 under load, where ours come out rather dear
-    "avx2": LinearCost(6_000_000, near=(0.085, 0.177, 0.453, 1.557, 5.973, 23.637),
-                       far=(0.25, 0.342, 0.618, 1.722, 6.138, 23.802),
-                       call=40_000, kept=(0.38, 0.38, 0.672, 2.688, 10.752, 43.008), turned=0.5),
-    # Sapphire Rapids, 2 MiB of second-level cache; dense ones rather cheap
-    "avx512": LinearCost(500_000, near=(0.058, 0.075, 0.29, 0.8, 2.75, 11.6), far=(0.15, 0.28, 0.385, 0.92, 2.94, 11.7),
-                         call=14_000, kept=(0.3, 0.6, 0.6, 1.75, 6.5, 26.0), turned=0.8),
+    "avx2": LinearCost(6_000_000, near=(0.085, 0.131, 0.177, 0.453, 1.557, 5.973, 23.637),
+                       far=(0.25, 0.296, 0.342, 0.618, 1.722, 6.138, 23.802), call=40_000,
+                       kept=(0.38, 0.38, 0.38, 0.672, 2.688, 10.752, 43.008), turned=0.5),
+    # Sapphire Rapids with 2 MiB of second-level cache; dense ones rather cheap
+    "avx512": LinearCost(750_000, near=(0.056, 0.039, 0.073, 0.29, 0.8, 2.75, 11.6),
+                         far=(0.135, 0.137, 0.28, 0.385, 0.92, 2.94, 11.7), call=14_000,
+                         kept=(0.3, 0.4, 0.42, 0.6, 1.75, 6.5, 26.0), turned=0.8),
 }
 CONV = {"avx2": ConvRule(unit_stride=0.8, any_stride=0.95), "avx512": ConvRule(unit_stride=0.9, any_stride=1.0)}
 # Where torch multiplies 16-bit types no faster than float32, so that the figures hold for them too. Processors with

@@ -47,12 +47,7 @@ def module() -> ModuleType:
 def isas() -> tuple[str, ...]:
     """Instruction sets that this build and this CPU have, narrowest first; empty without a compiled module."""
     found, _ = _load()
-    return () if found is None else _isas_of(found)
-
-
-@functools.cache
-def _isas_of(module: ModuleType) -> tuple[str, ...]:
-    return tuple(module.isas())
+    return () if found is None else tuple(found.isas())
 
 
 def isa() -> str:
@@ -60,10 +55,10 @@ def isa() -> str:
 
     Raises `ValueError` for a name that we do not know or that this CPU lacks.
     """
-    able = _isas_of(module())
+    able = module().isas()
     wish = os.environ.get("OPTPRUNE_ISA")
     if not wish:
-        return able[-1]
+        return str(able[-1])
     if wish not in ISAS:
         raise ValueError(f"OPTPRUNE_ISA must be one of {', '.join(ISAS)}, not {wish!r}")
     if wish not in able:

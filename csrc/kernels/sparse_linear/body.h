@@ -183,7 +183,7 @@ void widen(const std::uint16_t *values, Type type, std::int64_t count, float *ou
     }
 }
 
-constexpr Kernel kernel{L, Vec::beside, turn, one, many<>, finish, list, widen};
+constexpr Kernel kernel{L, Vec::beside, turn, one, many<>, finish, list, widen, narrow};
 
 }  // namespace
 }  // namespace optprune::sparse_linear

@@ -100,9 +100,10 @@ class Work {
 }  // namespace
 
 void run(Isa isa, std::int64_t threads, const Call &call) {
-    const Kernel &kernel = variants.choose(isa);
+    const Kernel &wide = variants.choose(isa);
     if (call.B == 0 || call.weight.O == 0) return;
-    Work work(kernel, threads, call);
+    const bool few = call.B > 1 && wide.narrow != nullptr && call.B <= wide.narrow->lanes;
+    Work work(few ? *wide.narrow : wide, threads, call);
     if (call.B == 1) {
         work.one();
     } else {

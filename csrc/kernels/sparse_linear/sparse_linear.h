@@ -71,6 +71,8 @@ struct Kernel {
     void (*list)(const std::uint64_t *words, std::int64_t words_per_row, std::int64_t R, std::int16_t *counts,
                  std::uint8_t *columns);
     void (*widen)(const std::uint16_t *values, Type type, std::int64_t count, float *out);
+    // For several samples, as many as a register of it holds or fewer; null: this one
+    const Kernel *narrow;
 };
 
 extern const Kernel scalar, avx2, avx512;

@@ -7,6 +7,9 @@
 namespace optprune::sparse_linear {
 namespace {
 
+// The kernel for as few samples as its registers hold; null: this one.
+constexpr const Kernel *narrow = nullptr;
+
 // So many turns have their activations picked at once.
 constexpr std::int64_t turns_at_once = 1;
 

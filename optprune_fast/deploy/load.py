@@ -104,6 +104,7 @@ def _take(net: nn.Module, file: SparseFile, name: str, device: torch.device, pre
         rows.append(dense_row(name, dense, entry.nnz, choice))
         return net
     bitmask = held.to_bitmask().to(device)
+    del held  # its places of weights are in the words now
     net, row = stand_in(net, name, users, entry.shape, bitmask.words, decoded(bitmask.values), choice)
     rows.append(row)
     return net

@@ -11,13 +11,13 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from optprune_fast.ops.words import WORD_BITS, popcount, word_count
+from optprune_fast.ops.words import WORD_BITS, row_counts, word_count
 
 assert sys.byteorder == "little", "words are read byte by byte"
 
 _INTEGERS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 _FLAGS = ((torch.arange(256).unsqueeze(1) >> torch.arange(8)) & 1).to(torch.bool)
-_STEP = 1 << 22  # weights that are looked at together
+_STEP = 1 << 19  # weights that are looked at together, which takes up to 32 bytes each
 
 
 def patterns(tensor: Tensor) -> Tensor:
@@ -101,4 +101,4 @@ def offsets(counts: Tensor) -> Tensor:
 
 def row_offsets(words: Tensor) -> Tensor:
     """Where each row's values begin, and the end: [O + 1]."""
-    return offsets(popcount(words).sum(1))
+    return offsets(row_counts(words))

@@ -30,7 +30,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from optprune_fast.ops.words import pack, popcount, tail_mask, unpack, word_count
+from optprune_fast.ops.words import pack, popcount, row_counts, tail_mask, unpack, word_count
 from optprune_fast.runtime.errors import message
 
 TILE, BAND, SLICE = 256, 256, 8
@@ -76,8 +76,7 @@ def to_slices(words: Tensor, values: Tensor, columns: int, *, groups: int = 1, c
     coded:    words for places: smaller from a density of 1/8 on
     """
     device, row_count, tiles = words.device, words.shape[0], tile_count(columns)
-    kept = popcount(words).sum(1)
-    if kept.sum() != values.numel():
+    if row_counts(words).sum() != values.numel():
         raise ValueError(message("to_slices", "there must be a value for each bit set", words=words, values=values))
     out = torch.empty_like(values)
     places = [] if coded else [torch.empty(values.numel(), dtype=torch.uint8, device=device)]

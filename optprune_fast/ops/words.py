@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 WORD_BITS = 64
+_ROWS_AT_ONCE = 256
 
 
 def matrix(shape: Sequence[int]) -> tuple[int, int]:
@@ -76,11 +77,22 @@ def popcount(words: Tensor) -> Tensor:
     >>> popcount(torch.tensor([0, 5, -1]))
     tensor([ 0,  2, 64])
     """
-    # The masks after each shift clear the sign that an arithmetic shift drags in.
-    pairs = words - ((words >> 1) & 0x5555555555555555)
-    fours = (pairs & 0x3333333333333333) + ((pairs >> 2) & 0x3333333333333333)
-    bytes_ = (fours + (fours >> 4)) & 0x0F0F0F0F0F0F0F0F
-    return ((bytes_ * 0x0101010101010101) >> 56) & 0x7F
+    # The masks after each shift clear the sign that an arithmetic shift drags in. In place, for words are not small.
+    out = words - (words >> 1).bitwise_and_(0x5555555555555555)
+    half = (out >> 2).bitwise_and_(0x3333333333333333)
+    out = out.bitwise_and_(0x3333333333333333).add_(half)
+    out = out.add_(out >> 4).bitwise_and_(0x0F0F0F0F0F0F0F0F)
+    return out.mul_(0x0101010101010101).bitwise_right_shift_(56).bitwise_and_(0x7F)
+
+
+def row_counts(words: Tensor) -> Tensor:
+    """Bits set in each row of words [O, W]: int64 [O]; a few rows at a time, for a weight's words are not small.
+
+    >>> row_counts(torch.tensor([[5, -1], [0, 1]]))
+    tensor([66,  1])
+    """
+    parts = [popcount(some).sum(1) for some in words.split(_ROWS_AT_ONCE)]
+    return torch.cat(parts) if parts else words.new_zeros(0)
 
 
 def tail_mask(columns: int) -> int:

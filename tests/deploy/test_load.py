@@ -10,6 +10,8 @@ import torch
 from torch import Tensor, nn
 
 import optprune_fast as opf
+from benchmarks.deploy import memory
+from optprune_fast.bench.memory import STATUS
 from optprune_fast.deploy.layer import SparseLayer
 from optprune_fast.deploy.report import explain
 from optprune_fast.models import LeNet5
@@ -137,3 +139,15 @@ def test_a_damaged_file_is_refused(saved: tuple[opf.PackedMasks, Path]) -> None:
         opf.load(path, factory)
     with pytest.raises(FileNotFoundError):
         opf.load(path.with_name("none"), factory)
+
+
+@pytest.mark.skipif(not STATUS.exists(), reason="the system does not tell how much memory a process has")
+@pytest.mark.parametrize(("dtype", "sparsity"), [("float32", 0.9), ("bfloat16", 0.5)])
+def test_loading_takes_little_more_memory_than_what_is_loaded(dtype: str, sparsity: float, tmp_path: Path) -> None:
+    """The process at its highest: at most 1.15 times the compressed size and one layer of three, dense."""
+    model = memory.network(memory.WIDTH, dtype)
+    opf.export(model, opf.magnitude(model, sparsity=sparsity).mask, tmp_path / "net.safetensors")
+    del model
+    found = memory.in_fresh_process(str(tmp_path / "net.safetensors"), memory.WIDTH, dtype)
+    assert found["dense_bytes"] > 90 << 20
+    assert found["tensor_bytes"] < found["peak_bytes"] <= memory.bar(found)

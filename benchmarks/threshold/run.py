@@ -14,18 +14,9 @@ import statistics
 import sys
 import time
 from collections.abc import Callable, Iterable
-from pathlib import Path
 from typing import Any
 
-
-def force_fast_partition() -> str:
-    """NumPy's partition is faster in AVX2 than in AVX-512; it must be told so before it is imported."""
-    info = Path("/proc/cpuinfo")
-    if not info.exists() or " avx512f" not in info.read_text():
-        return "default dispatch (AVX2)"
-    os.environ["NPY_DISABLE_CPU_FEATURES"] = "X86_V4 AVX512_ICL AVX512_SPR"
-    return "AVX2 forced"
-
+from benchmarks.threshold.dispatch import force_fast_partition
 
 NUMPY_DISPATCH = force_fast_partition()
 

@@ -152,6 +152,17 @@ def test_a_bracket_that_misses_is_found_by_counts(scale: float, values: str, poo
     assert_same(got, topk_threshold_reference([weight], N // 3, pool))
 
 
+@pytest.mark.parametrize("scale", [100.0, 0.01], ids=["above", "below"])
+def test_a_part_of_the_sample_that_misleads_about_the_sample_costs_no_bit(scale: float) -> None:
+    """csrc/kernels/topk_threshold/array.h: 2,048 keys tell those around a rank from the others."""
+    n = 400_000
+    weight = normal(n)
+    seen = sampled(n)
+    weight[seen[torch.arange(2048) * len(seen) // 2048]] *= scale
+    for k, pool in ((n // 10, n // 10), (n // 2, 0)):
+        assert_same(run([weight], k, pool), topk_threshold_reference([weight], k, pool))
+
+
 def test_a_hint_near_the_threshold_is_enough_and_another_costs_reads(reads: list[int]) -> None:
     weight = normal(N)
     expected = topk_threshold_reference([weight], N // 10)

@@ -33,13 +33,10 @@ struct Block<std::uint32_t> {
         return out;
     }
     static std::uint32_t above(const Block &block, Level level) {
-        const __m256i fours = _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7);
-        const __m256i low = _mm256_packs_epi32(_mm256_cmpgt_epi32(block.v[0], level),
-                                               _mm256_cmpgt_epi32(block.v[1], level));
-        const __m256i high = _mm256_packs_epi32(_mm256_cmpgt_epi32(block.v[2], level),
-                                                _mm256_cmpgt_epi32(block.v[3], level));
-        const __m256i bytes = _mm256_permutevar8x32_epi32(_mm256_packs_epi16(low, high), fours);
-        return static_cast<std::uint32_t>(_mm256_movemask_epi8(bytes));
+        return bits([&](int i) { return _mm256_cmpgt_epi32(block.v[i], level); });
+    }
+    static std::uint32_t within(const Block &block, Level low, Level end) {
+        return bits([&](int i) { return _mm256_cmpgt_epi32(end, _mm256_sub_epi32(block.v[i], low)); });
     }
     static Level largest(Level level, const Block &block) {
         const __m256i low = _mm256_max_epi32(block.v[0], block.v[1]), high = _mm256_max_epi32(block.v[2], block.v[3]);
@@ -55,6 +52,16 @@ struct Block<std::uint32_t> {
         Block out;
         for (int i = 0; i < 4; ++i) out.v[i] = _mm256_or_si256(block.v[i], _mm256_cmpgt_epi32(block.v[i], level));
         return out;
+    }
+
+  private:
+    template <class Compared>
+    static std::uint32_t bits(Compared compared) {
+        const __m256i fours = _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7);
+        const __m256i low = _mm256_packs_epi32(compared(0), compared(1));
+        const __m256i high = _mm256_packs_epi32(compared(2), compared(3));
+        const __m256i bytes = _mm256_permutevar8x32_epi32(_mm256_packs_epi16(low, high), fours);
+        return static_cast<std::uint32_t>(_mm256_movemask_epi8(bytes));
     }
 };
 
@@ -72,9 +79,10 @@ struct Block<std::uint16_t> {
                  _mm256_and_si256(load_register(weights + 16), magnitude)}};
     }
     static std::uint32_t above(const Block &block, Level level) {
-        const __m256i bytes = _mm256_packs_epi16(_mm256_cmpgt_epi16(block.v[0], level),
-                                                 _mm256_cmpgt_epi16(block.v[1], level));
-        return static_cast<std::uint32_t>(_mm256_movemask_epi8(_mm256_permute4x64_epi64(bytes, 0xD8)));
+        return bits([&](int i) { return _mm256_cmpgt_epi16(block.v[i], level); });
+    }
+    static std::uint32_t within(const Block &block, Level low, Level end) {
+        return bits([&](int i) { return _mm256_cmpgt_epi16(end, _mm256_sub_epi16(block.v[i], low)); });
     }
     static Level largest(Level level, const Block &block) {
         return _mm256_max_epi16(level, _mm256_max_epi16(block.v[0], block.v[1]));
@@ -88,6 +96,13 @@ struct Block<std::uint16_t> {
     static Block without(const Block &block, Level level) {
         return {{_mm256_or_si256(block.v[0], _mm256_cmpgt_epi16(block.v[0], level)),
                  _mm256_or_si256(block.v[1], _mm256_cmpgt_epi16(block.v[1], level))}};
+    }
+
+  private:
+    template <class Compared>
+    static std::uint32_t bits(Compared compared) {
+        const __m256i bytes = _mm256_packs_epi16(compared(0), compared(1));
+        return static_cast<std::uint32_t>(_mm256_movemask_epi8(_mm256_permute4x64_epi64(bytes, 0xD8)));
     }
 };
 

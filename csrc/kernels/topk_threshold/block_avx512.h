@@ -30,6 +30,11 @@ struct Block<std::uint32_t> {
         const __mmask16 high = _mm512_cmpgt_epi32_mask(block.v[1], level);
         return static_cast<std::uint32_t>(_mm512_kunpackw(high, low));
     }
+    static std::uint32_t within(const Block &block, Level low, Level end) {
+        const __mmask16 first = _mm512_cmpgt_epi32_mask(end, _mm512_sub_epi32(block.v[0], low));
+        const __mmask16 second = _mm512_cmpgt_epi32_mask(end, _mm512_sub_epi32(block.v[1], low));
+        return static_cast<std::uint32_t>(_mm512_kunpackw(second, first));
+    }
     static Level largest(Level level, const Block &block) {
         return _mm512_max_epi32(level, _mm512_max_epi32(block.v[0], block.v[1]));
     }
@@ -54,6 +59,9 @@ struct Block<std::uint16_t> {
     }
     static std::uint32_t above(const Block &block, Level level) {
         return static_cast<std::uint32_t>(_mm512_cmpgt_epi16_mask(block.v, level));
+    }
+    static std::uint32_t within(const Block &block, Level low, Level end) {
+        return static_cast<std::uint32_t>(_mm512_cmpgt_epi16_mask(end, _mm512_sub_epi16(block.v, low)));
     }
     static Level largest(Level level, const Block &block) { return _mm512_max_epi16(level, block.v); }
     static std::int32_t top(Level level) {

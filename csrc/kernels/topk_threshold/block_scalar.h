@@ -3,6 +3,7 @@
 #define OPTPRUNE_KERNELS_TOPK_THRESHOLD_BLOCK_SCALAR_H
 
 #include <cstdint>
+#include <type_traits>
 
 namespace optprune::topk_threshold {
 namespace {
@@ -26,6 +27,15 @@ struct Block {
     static std::uint32_t above(const Block &block, Level level) {
         std::uint32_t bits = 0;
         for (int i = 0; i < 32; ++i) bits |= static_cast<std::uint32_t>(block.v[i] > level) << i;
+        return bits;
+    }
+    // bit i: key i - low, wrapped to the width of Bits, < end
+    static std::uint32_t within(const Block &block, Level low, Level end) {
+        std::uint32_t bits = 0;
+        for (int i = 0; i < 32; ++i) {
+            const auto wrapped = static_cast<Bits>(static_cast<Bits>(block.v[i]) - static_cast<Bits>(low));
+            bits |= static_cast<std::uint32_t>(static_cast<std::make_signed_t<Bits>>(wrapped) < end) << i;
+        }
         return bits;
     }
     // the larger of a level and of every key that it meets; `top` is what came of it

@@ -12,18 +12,18 @@ inline void share_ties(Reader &reader, const Plan &plan, const std::vector<Rank>
     for (std::size_t j = 0; j < ranks.size(); ++j) {
         const Rank &rank = ranks[j];
         if (rank.kept == rank.ties && plan.kind == Kind::list) {
-            for (Tile &tile : reader.tiles()) tile.take[j] = Plan::every_place;
+            for (Tile &tile : reader.tiles()) tile.ties[j] = tile.take[j] = Plan::every_place;
             continue;
         }
         const Range &range = plan.of(j);
         const bool heavy = range.dense && range.heavy == rank.key;
-        reader.each_tile([&](Tile &tile, Scratch &) {
-            tile.take[j] = heavy ? tile.heavy[plan.count == 2 ? j : 0]
-                                 : count_equal(reader.keys() + tile.list, tile.listed, rank.key);
+        reader.each_tile([&](Tile &tile, Scratch &scratch) {
+            const Array list = reader.list(tile, scratch);
+            tile.ties[j] = heavy ? tile.heavy[plan.count == 2 ? j : 0] : count_equal(list.keys(), list.size(), rank.key);
         });
         std::int64_t left = rank.kept;
         for (Tile &tile : reader.tiles()) {
-            tile.take[j] = std::min(tile.take[j], left);
+            tile.take[j] = std::min(tile.ties[j], left);
             left -= tile.take[j];
         }
     }
@@ -42,50 +42,36 @@ inline bool misjudged(const Plan &plan, const std::vector<Rank> &ranks, const Ti
     return false;
 }
 
-// Whether a key is in the mask of a rank, as all ones or none: a branch would be missed as often as not.
-class Chosen {
-  public:
-    Chosen(const Rank &rank, std::int64_t take) : key_(rank.key), left_(take) {}
-
-    std::uint64_t operator()(std::int32_t key) {
-        const bool tie = (key == key_) & (left_ > 0);
-        left_ -= tie;
-        return ~(static_cast<std::uint64_t>((key > key_) | tie) - 1);
-    }
-
-  private:
-    std::int32_t key_;
-    std::int64_t left_;
-};
-
+// The bits of a tile that the read has guessed wrong about a rank, of keys between the guess and the rank's own: they are
+// flipped in the mask, and where there is a pool in what mask and pool are together. ties: how many of them belong there.
 template <bool spread>
-void patch_list(const Reader &reader, const std::vector<Rank> &ranks, const Tile &tile) {
-    const std::int32_t *keys = reader.keys() + tile.list;
-    const std::uint16_t *places = reader.places() + tile.list;
-    Chosen mask(ranks.front(), tile.take[0]);
-    if (tile.pool == nullptr) {
-        for (std::int64_t i = 0; i < tile.listed; ++i) {
-            const Spot spot = spot_of<spread>(tile, places[i]);
-            tile.words[spot.word] |= spot.bit & mask(keys[i]);
+void flip(const Reader &reader, Scratch &scratch, const Tile &tile, const Rank &rank, std::int32_t guess, bool in_mask,
+          std::int64_t ties, std::int64_t of) {
+    if (guess == rank.key ? ties == 0 : guess == rank.key - 1 && ties == of) return;
+    const std::uint16_t *places = reader.places(tile);
+    reader.list(tile, scratch).read(std::min(guess + 1, rank.key), std::max(guess, rank.key), [&](const Pass &pass) {
+        for (std::int64_t i = 0; i < pass.listed; ++i) {
+            const std::int32_t key = pass.keys[i];
+            const bool tie = (key == rank.key) & (ties > 0);  // no branches: they would be missed as often as not
+            ties -= tie;
+            const std::uint64_t wrong = ((key > rank.key) | tie) != (key > guess);
+            const Spot spot = spot_of<spread>(tile, places[pass.places[i]]);
+            const std::uint64_t bits = spot.bit & (~wrong + 1);
+            if (in_mask) tile.words[spot.word] ^= bits;
+            if (tile.pool != nullptr) tile.pool[spot.word] ^= bits;
         }
-        return;
-    }
-    Chosen both(ranks.back(), tile.take[1]);
-    for (std::int64_t i = 0; i < tile.listed; ++i) {
-        const Spot spot = spot_of<spread>(tile, places[i]);
-        const std::uint64_t in_mask = spot.bit & mask(keys[i]), in_both = spot.bit & both(keys[i]);
-        tile.words[spot.word] |= in_mask;
-        tile.pool[spot.word] = (tile.pool[spot.word] & ~spot.bit) | (in_both & ~in_mask);
-    }
+    });
 }
 
-inline void patch(Reader &reader, const Plan &plan, const Plan &exact, const std::vector<Rank> &ranks) {
+inline void patch(Reader &reader, const Plan &plan, const std::vector<Rank> &ranks) {
     share_ties(reader, plan, ranks);
+    const Plan exact(ranks);
     reader.each_tile([&](Tile &tile, Scratch &scratch) {
-        if (misjudged(plan, ranks, tile)) {
-            reader.settle(exact, tile, scratch, tile.take);
-        } else {
-            tile.columns == 0 ? patch_list<false>(reader, ranks, tile) : patch_list<true>(reader, ranks, tile);
+        if (misjudged(plan, ranks, tile)) return reader.settle(exact, tile, scratch, tile.take);
+        const auto flip_bits = tile.columns == 0 ? flip<false> : flip<true>;
+        for (std::size_t j = 0; j < ranks.size(); ++j) {
+            flip_bits(reader, scratch, tile, ranks[j], plan.guess_with_copies(j, tile.guessed[j] > 0), j == 0, tile.take[j],
+                      tile.ties[j]);
         }
     });
 }

@@ -30,8 +30,10 @@ struct Plan {
     Range ranges[2];
     int count;
     Kind kind;
-    Cut cuts[3][2];              // of each type
-    std::int64_t boundary[2];    // of each rank: copies of the dense value in tiles before it are kept for now
+    Cut cuts[3][2];              // of each type and range
+    // Who is kept for now, of each rank: keys > guess, and in tiles before a place copies of it or of the dense value.
+    std::int32_t guess[2];
+    std::int64_t boundary[2];
 
     explicit Plan(const std::vector<Rank> &ranks) {
         const auto range = [](const Bracket &b) {
@@ -49,14 +51,23 @@ struct Plan {
         for (std::size_t j = 0; j < ranks.size(); ++j) {
             const Bracket &own = ranks[j].bracket;
             const Range &in = of(j);
-            boundary[j] = !in.dense || in.heavy < own.lo ? 0 : in.heavy > own.hi ? every_place : own.boundary;
+            guess[j] = kind == Kind::list ? own.likely : in.hi;
+            boundary[j] = !in.dense                ? own.boundary
+                          : in.heavy < own.lo ? 0
+                          : in.heavy > own.hi ? every_place
+                                              : own.boundary;
         }
     }
 
     // Nothing is in question: the mask is empty.
-    Plan() : ranges{{highest_key, highest_key, true, highest_key}, {}}, count(1), boundary{} {
+    Plan() : ranges{{highest_key, highest_key, true, highest_key}, {}}, count(1), guess{}, boundary{} {
         complete();
         for (auto &cut : cuts) cut[0].from = cut[0].above;
+    }
+
+    // What is kept in a tile whose copies are.
+    std::int32_t guess_with_copies(std::size_t rank, bool copies) const {
+        return guess[rank] - (copies && kind == Kind::list);
     }
 
     const Range &of(std::size_t rank) const { return ranges[count == 2 ? rank : 0]; }

@@ -1,4 +1,4 @@
-// Which key of a list has a rank: a radix select. Rank 1 is the largest.
+// Which key of an array has a rank: a radix select. Rank 1 is the largest.
 #ifndef OPTPRUNE_KERNELS_TOPK_THRESHOLD_RANKS_H
 #define OPTPRUNE_KERNELS_TOPK_THRESHOLD_RANKS_H
 
@@ -45,19 +45,17 @@ struct Placed {
     std::int64_t larger, equal;
 };
 
-// The keys of a list that lie in [lo, hi]; the list is not changed, and must stay.
+// The keys of an array, which is not changed and must stay; all of them lie in [lo, hi].
 class Ranks {
   public:
-    Ranks(const std::int32_t *keys, std::int64_t n, std::int32_t lo, std::int32_t hi)
-        : keys_(keys), n_(n), lo_(lo), hi_(hi),
-          width_(static_cast<std::uint32_t>(hi) - static_cast<std::uint32_t>(lo)) {
+    Ranks(const std::int32_t *keys, std::int64_t n, std::int32_t lo = lowest_key, std::int32_t hi = highest_key)
+        : keys_(keys), n_(n), lo_(lo) {
         int bits = 5;
         while (bits < 11 && std::int64_t{2} << bits < n) ++bits;
-        shift_ = shift_for(width_, bits);
-        outside_ = std::size_t{1} << bits;
-        const std::size_t stride = outside_ + 1;
-        bins_.assign(4 * stride, 0);  // four of each, so that equal neighbours need not wait for each other
-        std::uint32_t *first = bins_.data(), *second = first + stride, *third = second + stride, *fourth = third + stride;
+        shift_ = shift_for(static_cast<std::uint32_t>(hi) - static_cast<std::uint32_t>(lo), bits);
+        const std::size_t bins = std::size_t{1} << bits;
+        bins_.assign(4 * bins, 0);  // four of each, so that equal neighbours need not wait for each other
+        std::uint32_t *first = bins_.data(), *second = first + bins, *third = second + bins, *fourth = third + bins;
         std::int64_t i = 0;
         for (; i + 4 <= n; i += 4) {
             ++first[bin(keys[i])];
@@ -66,85 +64,51 @@ class Ranks {
             ++fourth[bin(keys[i + 3])];
         }
         for (; i < n; ++i) ++first[bin(keys[i])];
-        for (std::size_t b = 0; b < outside_; ++b) {
-            first[b] += second[b] + third[b] + fourth[b];
-            count_ += first[b];
-        }
+        for (std::size_t b = 0; b < bins; ++b) first[b] += second[b] + third[b] + fourth[b];
+        bins_.resize(bins);
     }
 
-    std::int64_t count() const { return count_; }
-
-    // How many of them are larger than `key`.
-    std::int64_t above(std::int32_t key) const { return count_above(keys_, n_, key) - count_above(keys_, n_, hi_); }
+    std::int64_t size() const { return n_; }
 
     Placed at(std::int64_t rank) const {
-        const std::int64_t whole = rank;
-        const std::size_t b = bin_of(rank);
-        const std::int64_t larger = whole - rank;
-        const std::int32_t first = start_of(b);
+        std::int64_t larger = 0;
+        std::size_t b = bins_.size() - 1;
+        for (; rank > larger + bins_[b]; --b) larger += bins_[b];
+        const std::int32_t first = lo_ + static_cast<std::int32_t>(static_cast<std::uint32_t>(b) << shift_);
         if (shift_ == 0) return {first, larger, bins_[b]};
-        std::vector<std::int32_t> within = gathered(b, b);
-        const std::size_t found = within.size();
+        std::vector<std::int32_t> within = gathered(b);
+        const auto found = static_cast<std::int64_t>(within.size());
         if (found < 512) {
-            const auto wanted = within.begin() + (rank - 1);
+            const auto wanted = within.begin() + (rank - larger - 1);
             std::nth_element(within.begin(), wanted, within.end(), std::greater<std::int32_t>());
-            const auto size = static_cast<std::int64_t>(found);
-            return {*wanted, larger + count_above(within.data(), size, *wanted),
-                    count_equal(within.data(), size, *wanted)};
+            return {*wanted, larger + count_above(within.data(), found, *wanted),
+                    count_equal(within.data(), found, *wanted)};
         }
         const auto last = static_cast<std::int32_t>((std::uint32_t{1} << shift_) - 1);
-        const Placed inner = Ranks(within.data(), static_cast<std::int64_t>(found), first, first + last).at(rank);
+        const Placed inner = Ranks(within.data(), found, first, first + last).at(rank - larger);
         return {inner.key, larger + inner.larger, inner.equal};
     }
 
-    // The keys in all bins from that of one rank to that of another; `above` becomes the number of larger keys.
-    std::vector<std::int32_t> around(std::int64_t first, std::int64_t last, std::int64_t &above) const {
-        std::int64_t ignored = last;
-        above = first;
-        const std::size_t high = bin_of(above), low = bin_of(ignored);
-        above = first - above;
-        return gathered(low, high);
-    }
-
   private:
-    // The bin where a rank is; the rank becomes that within the bin.
-    std::size_t bin_of(std::int64_t &rank) const {
-        std::size_t b = outside_ - 1;
-        for (; rank > bins_[b]; --b) rank -= bins_[b];
-        return b;
-    }
-
-    std::int32_t start_of(std::size_t b) const {
-        return lo_ + static_cast<std::int32_t>(static_cast<std::uint32_t>(b) << shift_);
-    }
-
-    std::vector<std::int32_t> gathered(std::size_t low, std::size_t high) const {
-        std::size_t size = 0, found = 0;
-        for (std::size_t b = low; b <= high; ++b) size += bins_[b];
-        std::vector<std::int32_t> within(size + 1);
-        const auto first = static_cast<std::uint32_t>(start_of(low));
-        const auto width = static_cast<std::uint32_t>(((high - low + 1) << shift_) - 1);
+    std::vector<std::int32_t> gathered(std::size_t wanted) const {
+        std::vector<std::int32_t> within(bins_[wanted] + 1);
+        std::size_t found = 0;
         for (std::int64_t i = 0; i < n_; ++i) {
             within[found] = keys_[i];
-            found += found < size && static_cast<std::uint32_t>(keys_[i]) - first <= width;
+            found += found < bins_[wanted] && bin(keys_[i]) == wanted;
         }
         within.resize(found);
         return within;
     }
 
     std::size_t bin(std::int32_t key) const {
-        const std::uint32_t above = static_cast<std::uint32_t>(key) - static_cast<std::uint32_t>(lo_);
-        // Without a branch: a list of two ranges is half of it outside of either.
-        const auto out = ~(static_cast<std::size_t>(above > width_) - 1);
-        return (above >> shift_ & ~out) | (outside_ & out);
+        return (static_cast<std::uint32_t>(key) - static_cast<std::uint32_t>(lo_)) >> shift_;
     }
 
     const std::int32_t *keys_;
-    std::int64_t n_, count_ = 0;
-    std::int32_t lo_, hi_;
-    std::uint32_t width_;
+    std::int64_t n_;
+    std::int32_t lo_;
     int shift_;
-    std::size_t outside_;  // the bin of keys that do not lie in [lo, hi]
     std::vector<std::uint32_t> bins_;
 };
 

@@ -14,24 +14,23 @@
 namespace optprune::topk_threshold {
 namespace {
 
-// Of a thread: bits of a tile whose rows must be spread, the list of a tile, a histogram.
-struct Scratch {
-    Buffer<std::uint64_t> mask, pool;
-    Buffer<std::uint16_t> places;
-    Buffer<std::int32_t> keys;
-    std::vector<std::int64_t> bins;
-};
-
 class Reader {
   public:
     Reader(const Kernel &kernel, std::int64_t threads, const Call &call, std::vector<Tile> tiles, std::int64_t room)
         : kernel_(kernel), threads_(threads), drop_(call.nan == NaN::drop), tiles_(std::move(tiles)),
-          tasks_(group(tiles_)), room_(room), scratch_(static_cast<std::size_t>(threads)) {}
+          tasks_(group(tiles_)), room_(room), scratch_(static_cast<std::size_t>(threads)) {
+        scratch_[0].make();
+    }
 
     std::vector<Tile> &tiles() { return tiles_; }
-    const std::int32_t *keys() const { return keys_.get(); }
-    const std::uint16_t *places() const { return places_.get(); }
-    std::int64_t listed() const { return listed_; }
+    // Of the thread that calls, between reads.
+    Scratch &scratch() { return scratch_[0]; }
+    // All keys that were listed, and those of a tile.
+    Array list() { return {kernel_, scratch_[0], drop_, keys_.get(), listed_}; }
+    Array list(const Tile &tile, Scratch &scratch) const {
+        return {kernel_, scratch, drop_, keys_.get() + tile.list, tile.listed};
+    }
+    const std::uint16_t *places(const Tile &tile) const { return places_.get() + tile.list; }
     bool overflowed() const { return listed_ > room_; }
     std::int64_t reads() const { return reads_; }
 
@@ -48,6 +47,8 @@ class Reader {
             for (int j = 0; j < 2; ++j) {
                 tile.guessed[j] = tile.start + tile.n / 2 < plan.boundary[j] ? Plan::every_place : 0;
                 pass.quota[j] = tile.guessed[j];
+                const auto rank = static_cast<std::size_t>(j);
+                pass.guess[j] = own_at_most(tile.type, plan.guess_with_copies(rank, tile.guessed[j] > 0));
             }
             run(pass, tile);
             keep_list(pass, tile);
@@ -89,21 +90,13 @@ class Reader {
     void each_tile(Visit visit) {
         parallel_for(static_cast<std::int64_t>(tasks_.size()) - 1, threads_, [&](std::int64_t task, std::int64_t slot) {
             Scratch &scratch = scratch_[static_cast<std::size_t>(slot)];
-            make(scratch);
+            scratch.make();
             const auto at = static_cast<std::size_t>(task);
             for (std::int64_t i = tasks_[at]; i < tasks_[at + 1]; ++i) visit(tiles_[static_cast<std::size_t>(i)], scratch);
         });
     }
 
   private:
-    static void make(Scratch &scratch) {
-        if (scratch.mask) return;
-        scratch.mask = make_buffer<std::uint64_t>(tile_weights / 64 + 1);
-        scratch.pool = make_buffer<std::uint64_t>(tile_weights / 64 + 1);
-        scratch.places = make_buffer<std::uint16_t>(tile_weights + list_slack);
-        scratch.keys = make_buffer<std::int32_t>(tile_weights + list_slack);
-    }
-
     Pass pass_of(const Plan &plan, const Tile &tile, Scratch &scratch) const {
         Pass pass{};
         pass.weights = tile.weights;
@@ -113,6 +106,7 @@ class Reader {
         pass.drop = drop_;
         pass.ranges = plan.count;
         for (int r = 0; r < plan.count; ++r) pass.cut[r] = plan.cuts[static_cast<int>(tile.type)][r];
+        for (int j = 0; j < 2; ++j) pass.guess[j] = pass.cut[0].above;
         const bool spread = tile.columns != 0;
         pass.mask = spread ? scratch.mask.get() : tile.words;
         pass.pool = tile.pool == nullptr ? nullptr : spread ? scratch.pool.get() : tile.pool;

@@ -10,63 +10,71 @@
 #include <cmath>
 #include <vector>
 
-#include "common/buffer.h"
 #include "common/thread_pool.h"
-#include "kernels/topk_threshold/ranks.h"
+#include "kernels/topk_threshold/array.h"
 
 namespace optprune::topk_threshold {
 namespace {
 
 struct Bracket {
     std::int32_t lo, hi;     // keys, both inside
+    std::int32_t likely;     // the key of the rank as far as is known, in [lo - 1, hi]
     bool dense;              // the key `heavy` has many copies
     std::int32_t heavy;
-    std::int64_t boundary;   // place before which its copies are expected to be kept
+    std::int64_t boundary;   // place before which its copies, or else those of `likely`, are expected to be kept
     bool wide;               // holds more than can be listed
 };
 
-inline Bracket only(std::int32_t key, std::int64_t boundary) { return {key, key, true, key, boundary, false}; }
+inline Bracket only(std::int32_t key, std::int64_t boundary) { return {key, key, key, true, key, boundary, false}; }
+
+// Of which nothing but its ends is known.
+inline Bracket between(std::int32_t lo, std::int32_t hi, bool wide) { return {lo, hi, hi, false, 0, 0, wide}; }
 
 class Sample {
   public:
     // room: weights that a list may hold
-    Sample(const Call &call, std::int64_t n, std::int64_t threads, std::int64_t room)
+    Sample(const Kernel &kernel, Scratch &scratch, const Call &call, std::int64_t n, std::int64_t threads,
+           std::int64_t room)
         : n_(n), room_(room), drop_(call.nan == NaN::drop),
           blocks_(std::max<std::int64_t>(32, static_cast<std::int64_t>(2 * std::pow(static_cast<double>(n), 2.0 / 3)) / 64)),
-          count_(64 * blocks_), keys_(make_buffer<std::int32_t>(count_)) {
+          count_(64 * blocks_), keys_(make_buffer<std::int32_t>(count_)),
+          array_(kernel, scratch, drop_, keys_.get(), count_) {
         const std::vector<Block> blocks = choose(call);
         constexpr std::int64_t at_once = 512;
         parallel_for(divide_up(blocks_, at_once), threads, [&](std::int64_t task, std::int64_t) {
             const std::int64_t end = std::min(blocks_, (task + 1) * at_once);
             for (std::int64_t b = task * at_once; b < end; ++b) {
                 for (std::int64_t i = 0; b + 8 < end && i < 4; ++i) __builtin_prefetch(blocks[b + 8].weights + 64 * i);
-                read(blocks[static_cast<std::size_t>(b)], keys_.get() + 64 * b);
+                std::int32_t *keys = keys_.get() + 64 * b;
+                const Block &block = blocks[static_cast<std::size_t>(b)];
+                kernel.copy_keys(block.type, block.weights, block.n, drop_, keys);
+                for (std::int64_t i = block.n; i < 64; ++i) keys[i] = keys[i - block.n];
             }
         });
-        ranks_.emplace_back(keys_.get(), count_, lowest_key, highest_key);
     }
 
     Bracket bracket(std::int64_t rank) const {
         const double share = static_cast<double>(rank) / static_cast<double>(n_), m = static_cast<double>(count_);
         const double centre = share * m;
         const auto nearest = std::min(count_, std::max<std::int64_t>(1, std::llround(centre)));
-        const auto spread = static_cast<std::int64_t>(12 * std::sqrt(m * share * (1 - share))) + 64;
-        const Near near(ranks_[0], std::max<std::int64_t>(1, nearest - spread), std::min(count_, nearest + spread));
-        const auto at = [&](std::int64_t rank) { return near.holds(rank) ? near.at(rank) : ranks_[0].at(rank).key; };
-        const std::int32_t likely = at(nearest);
-        const double width = 4 * deviation(likely, share) + 4;
-        Bracket found{drop_ ? lowest_key : 0, highest_key, false, 0, 0, false};
-        if (centre - width >= 1) found.hi = at(static_cast<std::int64_t>(std::ceil(centre - width)));
-        if (centre + width < m) found.lo = at(static_cast<std::int64_t>(std::ceil(centre + width)));
-        std::int64_t inside = count_above(keys_.get(), count_, found.lo - 1) - count_above(keys_.get(), count_, found.hi);
-        if (inside * 128 > count_ || found.lo == found.hi) {
-            for (const std::int32_t key : {likely, found.lo, found.hi}) {
-                const std::int64_t copies = count_equal(keys_.get(), count_, key);
-                if (2 * copies >= inside) {
+        const auto spread = static_cast<std::int64_t>(6 * std::sqrt(m * share * (1 - share))) + 64;
+        const Near near(array_, std::max<std::int64_t>(1, nearest - spread), std::min(count_, nearest + spread));
+        const auto at = [&](std::int64_t rank) { return (near.holds(rank) ? near : Near(array_, rank, rank)).at(rank); };
+        const Placed likely = at(nearest);
+        const double width = 3.5 * deviation(likely.key, share) + 4;  // misses one time in two thousand
+        Placed hi{highest_key, 0, 0}, lo{drop_ ? lowest_key : 0, count_, 0};
+        if (centre - width >= 1) hi = at(static_cast<std::int64_t>(std::ceil(centre - width)));
+        if (centre + width < m) lo = at(static_cast<std::int64_t>(std::ceil(centre + width)));
+        Bracket found{lo.key, hi.key, likely.key, false, 0, 0, false};
+        std::int64_t inside = lo.larger + lo.equal - hi.larger;
+        if (likely.equal * 16 > inside) found.boundary = boundary(rank, likely.key);
+        if (inside * 128 > count_ || lo.key == hi.key) {
+            for (const Placed &some : {likely, lo, hi}) {
+                if (2 * some.equal >= inside) {
                     found.dense = true;
-                    found.heavy = key;
-                    found.boundary = boundary(rank, key);
-                    inside -= copies;
+                    found.heavy = some.key;
+                    found.boundary = boundary(rank, some.key);
+                    inside -= some.equal;
                     break;
                 }
             }
@@ -78,7 +86,7 @@ class Sample {
     // The place before which equal keys are expected to be kept, where the rank falls among them.
     std::int64_t boundary(std::int64_t rank, std::int32_t key) const {
         const double centre = static_cast<double>(rank) / static_cast<double>(n_) * static_cast<double>(count_);
-        double left = centre - static_cast<double>(count_above(keys_.get(), count_, key));
+        double left = centre - static_cast<double>(array_.above(key));
         for (std::int64_t b = 0; b < blocks_; ++b) {
             const auto ties = static_cast<double>(count_equal(keys_.get() + 64 * b, 64, key));
             if (left < ties || left <= 0) {
@@ -95,21 +103,6 @@ class Sample {
         const char *weights;
         std::int64_t n;  // 64, or all of a tensor that has fewer
         Type type;
-    };
-
-    // The part of the sample around a rank: three ranks are asked for, and mostly lie in it.
-    class Near {
-      public:
-        Near(const Ranks &all, std::int64_t first, std::int64_t last)
-            : keys_(all.around(first, last, above_)),
-              ranks_(keys_.data(), static_cast<std::int64_t>(keys_.size()), lowest_key, highest_key) {}
-        bool holds(std::int64_t rank) const { return rank > above_ && rank <= above_ + ranks_.count(); }
-        std::int32_t at(std::int64_t rank) const { return ranks_.at(rank - above_).key; }
-
-      private:
-        std::int64_t above_ = 0;
-        std::vector<std::int32_t> keys_;
-        Ranks ranks_;
     };
 
     // splitmix64 (S. Vigna, public domain) of block b, in [0, 1)
@@ -140,18 +133,15 @@ class Sample {
         return blocks;
     }
 
-    void read(const Block &block, std::int32_t *keys) const {
-        copy_keys(block.type, block.weights, block.n, drop_, keys);
-        for (std::int64_t i = block.n; i < 64; ++i) keys[i] = keys[i - block.n];
-    }
-
     double deviation(std::int32_t likely, double share) const {
         double sum = 0, squares = 0;
-        for (std::int64_t b = 0; b < blocks_; ++b) {
-            const auto c = static_cast<double>(count_above(keys_.get() + 64 * b, 64, likely - 1));
-            sum += c;
-            squares += c * c;
-        }
+        array_.read(likely, likely - 1, [&](const Pass &pass) {
+            for (std::int64_t b = 0; b < pass.n / 64; ++b) {  // a block is a word
+                const auto c = static_cast<double>(__builtin_popcountll(pass.mask[b]));
+                sum += c;
+                squares += c * c;
+            }
+        });
         const auto B = static_cast<double>(blocks_);
         const double between = squares / B - sum / B * (sum / B);
         return std::sqrt(B * std::max(between, 64 * share * (1 - share)));
@@ -161,7 +151,7 @@ class Sample {
     bool drop_;
     std::int64_t blocks_, count_;
     Buffer<std::int32_t> keys_;
-    std::vector<Ranks> ranks_;  // one, made once the keys are there
+    Array array_;
 };
 
 }  // namespace

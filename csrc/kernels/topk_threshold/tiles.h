@@ -26,7 +26,8 @@ struct Tile {
     bool nan;                        // holds NaN
     // found in a read: keys above each range, and equal to its dense value; where in the common list its own begins
     std::int64_t above[2], heavy[2], list, listed;
-    std::int64_t guessed[2], take[2];  // of the ties of each rank: those put in by the read, and those that belong there
+    // of the ties of each rank: those put in by the read, how many there are in the list, and those that belong there
+    std::int64_t guessed[2], ties[2], take[2];
 };
 
 inline std::int64_t words_of(std::int64_t columns) { return divide_up(columns, 64); }

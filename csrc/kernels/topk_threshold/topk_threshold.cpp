@@ -16,7 +16,7 @@ constexpr int bin_bits = 11;
 class Search {
   public:
     Search(const Kernel &kernel, std::int64_t threads, const Call &call)
-        : call_(call), n_(weights_of(call)),
+        : kernel_(kernel), call_(call), n_(weights_of(call)),
           threads_(std::max<std::int64_t>(1, std::min(threads, n_ / thread_weights))) {
         for (const std::int64_t rank : {call.k, call.pool > 0 ? call.k + call.pool : 0}) {
             if (rank > 0) ranks_.push_back({rank, {}, false, 0, 0, 0});
@@ -53,16 +53,17 @@ class Search {
     bool hinted() const { return call_.hint > 0 && call_.hint < infinity; }
 
     Bracket hint() const {
-        return {std::max(0, call_.hint - hint_width), std::min(infinity, call_.hint + hint_width), false, 0, 0, false};
+        return {std::max(0, call_.hint - hint_width), std::min(infinity, call_.hint + hint_width), call_.hint,
+                false, 0, 0, false};
     }
 
     // Few weights: their keys are copied and selected from, then the words are written at once.
     void take_all() {
         std::vector<std::int32_t> keys(static_cast<std::size_t>(n_));
         for (const Tile &tile : reader_->tiles()) {
-            copy_keys(tile.type, tile.weights, tile.n, call_.nan == NaN::drop, keys.data() + tile.start);
+            kernel_.copy_keys(tile.type, tile.weights, tile.n, call_.nan == NaN::drop, keys.data() + tile.start);
         }
-        const Ranks list(keys.data(), n_, lowest_key, highest_key);
+        const Ranks list(keys.data(), n_);
         std::int64_t left[2] = {};
         for (std::size_t j = 0; j < ranks_.size(); ++j) {
             const Placed placed = list.at(ranks_[j].rank);
@@ -88,7 +89,7 @@ class Search {
             if (call_.nan == NaN::raise && first_nan() >= 0) return;
             if (locate(plan)) {
                 for (Rank &rank : ranks_) know(rank, rank.key);
-                return patch(*reader_, plan, Plan(ranks_), ranks_);
+                return patch(*reader_, plan, ranks_);
             }
         }
     }
@@ -119,25 +120,29 @@ class Search {
             above += tile.above[r];
             copies += tile.heavy[r];
         }
-        const Ranks list(reader_->keys(), reader_->listed(), range.lo, range.hi);
+        const Array list = reader_->list();
+        const std::int64_t first = r == 0 ? 0 : list.above(range.hi);  // of the range, in a list in order
+        const std::int64_t last = r + 1 == static_cast<std::size_t>(plan.count) ? list.size() : list.above(range.lo - 1);
         if (rank.rank <= above) {
-            rank.bracket = {range.hi + 1, highest_key, false, 0, 0, true};
+            rank.bracket = between(range.hi + 1, highest_key, true);
             return false;
         }
-        if (rank.rank > above + list.count() + copies) {
-            rank.bracket = {lowest_key, range.lo - 1, false, 0, 0, true};
+        if (rank.rank > above + last - first + copies) {
+            rank.bracket = between(lowest_key, range.lo - 1, true);
             return false;
         }
-        const std::int64_t place = rank.rank - above, before = range.dense ? list.above(range.heavy) : list.count();
+        const std::int64_t place = rank.rank - above;
+        const std::int64_t before = (range.dense ? list.above(range.heavy) : last) - first;
         if (place > before && place <= before + copies) {
             rank.key = range.heavy;
             rank.kept = place - before;
             rank.ties = copies;
         } else {
             const std::int64_t passed = place > before ? copies : 0;  // copies of the dense value are larger
-            const Placed found = list.at(place - passed);
+            const std::int64_t in_list = first + place - passed;
+            const Placed found = Near(list, in_list, in_list).at(in_list);
             rank.key = found.key;
-            rank.kept = place - passed - found.larger;
+            rank.kept = in_list - found.larger;
             rank.ties = found.equal;
         }
         return true;
@@ -154,20 +159,20 @@ class Search {
         const std::int64_t above = reader_->histogram(Plan(std::vector<Rank>{whole}), shift, bins);
         std::int64_t left = rank.rank - above;
         if (left <= 0) {
-            rank.bracket = {wide.hi + 1, highest_key, false, 0, 0, true};
+            rank.bracket = between(wide.hi + 1, highest_key, true);
             return;
         }
         std::size_t b = bins.size();
         while (b > 0 && left > bins[b - 1]) left -= bins[--b];
         if (b == 0) {
-            rank.bracket = {lowest_key, wide.lo - 1, false, 0, 0, true};
+            rank.bracket = between(lowest_key, wide.lo - 1, true);
             return;
         }
         const std::int32_t lo = wide.lo + static_cast<std::int32_t>(static_cast<std::uint32_t>(b - 1) << shift);
         const std::int32_t hi = std::min(wide.hi, lo + static_cast<std::int32_t>((std::uint32_t{1} << shift) - 1));
         const std::int64_t room = room_ / static_cast<std::int64_t>(ranks_.size());
         rank.bracket = lo == hi ? only(lo, sample().boundary(rank.rank, lo))
-                                : Bracket{lo, hi, false, 0, 0, bins[b - 1] > room};
+                                : between(lo, hi, bins[b - 1] > room);
     }
 
     static void know(Rank &rank, std::int32_t key) {
@@ -187,11 +192,12 @@ class Search {
     const Sample &sample() {
         if (!sample_) {
             const std::int64_t room = room_ / static_cast<std::int64_t>(ranks_.size());
-            sample_ = std::make_unique<Sample>(call_, n_, threads_, room);
+            sample_ = std::make_unique<Sample>(kernel_, reader_->scratch(), call_, n_, threads_, room);
         }
         return *sample_;
     }
 
+    const Kernel &kernel_;
     const Call &call_;
     const std::int64_t n_, threads_;
     std::int64_t room_;

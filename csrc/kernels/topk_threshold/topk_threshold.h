@@ -1,8 +1,8 @@
 // The k largest weights by magnitude over many tensors, as masks, in one read of the weights; and the weights that follow.
 //
 //   sample ─▶ bracket [lo, hi] of keys around the threshold
-//   weights ─▶ one pass: mask words of key > hi, counts, and a list of the few keys in the bracket
-//   list ─▶ exact selection ─▶ the words of the few are patched, ties by (tensor, position)
+//   weights ─▶ one pass: mask words of keys above the likely threshold, counts, and a list of the few in the bracket
+//   list ─▶ exact selection ─▶ the words of the fewer between it and the likely one are patched, ties by place
 //
 // A key is the bits of the magnitude as a float32: a whole number that grows with it (keys.h). What the sample says costs
 // time where it is wrong and never a bit: counts are exact, and a bracket that misses is found by them.
@@ -67,8 +67,10 @@ struct Pass {
     bool drop;                // NaN below zero
     int ranges;               // 1, or 2 that do not overlap, the higher first: for the mask, for mask and pool
     Cut cut[2];
-    std::int64_t quota[2];    // of the dense value: the first so many are in the mask, in mask or pool
-    std::uint64_t *mask, *pool;       // [⌈n/64⌉], zero past n; pool may be null
+    // Who is in the mask, and in mask or pool, among what is in question
+    std::int32_t guess[2];    // Kind::list: keys > guess, which lies in the bracket; what is wrong is put right later
+    std::int64_t quota[2];    // else: of the dense value the first so many, and of the others none
+    std::uint64_t *mask, *pool;       // [⌈n/64⌉], zero past n; pool may be null where there is one range
     std::uint16_t *places;            // where the listed keys stand; room for n + list_slack, or null: no list
     std::int32_t *keys;               // them, as float32 keys
     // found
@@ -80,6 +82,8 @@ constexpr std::int64_t list_slack = 64;
 
 struct Kernel {
     void (*pass)(Pass &pass);
+    // Float32 keys of `n` weights in a row.
+    void (*copy_keys)(Type type, const void *weights, std::int64_t n, bool drop, std::int32_t *keys);
 };
 
 extern const Kernel scalar, avx2, avx512;

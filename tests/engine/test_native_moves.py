@@ -129,6 +129,39 @@ def test_moves_follow_the_objective(name: str, objective: str) -> None:
     assert_agrees(ev, parent_of(ev), some_moves(ev.layout))
 
 
+@pytest.mark.parametrize(("scale", "least", "most"), [(1.0, 1.0, 1.0), (30.0, 0.9, 0.99), (1e3, 0.0, 0.1)])
+@pytest.mark.parametrize("objective", ["cross_entropy", "error", "mse_to_dense"])
+def test_losses_follow_changes_of_any_size(scale: float, least: float, most: float, objective: str,
+                                           monkeypatch) -> None:
+    """Small changes of the logits have a short way to the cross-entropy, group by group of samples; large ones none.
+
+    least, most: what share of the groups the short way is open to
+    """
+    torch.manual_seed(3)
+    net = MLP([70, 33, 20, 5]).eval().requires_grad_(False)
+    net.layers[-1].weight.mul_(scale)
+    data, bits = (torch.randn(197, 70), torch.randint(5, (197,))), []
+    for isa in native.isas():
+        monkeypatch.setenv("OPTPRUNE_ISA", isa)
+        ev = Evaluator(net, data, objective, backend="native")
+        parent, moves = parent_of(ev), some_moves(ev.layout, 60)
+        bits.append(assert_agrees(ev, parent, moves))
+    assert all(torch.equal(one, bits[0]) for one in bits)
+    changes = (ev.outputs(swap(parent, moves)) - ev.outputs(parent)).abs().amax(2)
+    groups = changes[:, :192].reshape(60, 6, 32).amax(2)
+    assert least <= float((groups < 0.5).float().mean()) <= most
+
+
+def test_infinite_logits_are_no_small_changes() -> None:
+    torch.manual_seed(3)
+    inputs = torch.randn(64, 70)
+    inputs[7, 3] = float("inf")
+    ev = Evaluator(MLP([70, 33, 20, 5]).eval(), (inputs, torch.randint(5, (64,))), backend="native")
+    parent = parent_of(ev)
+    moves = torch.tensor([[parent.indices()[0], -1], [3, 73]])
+    torch.testing.assert_close(ev.moves(parent, moves), ev(swap(parent, moves)), equal_nan=True)
+
+
 @pytest.mark.parametrize("name", ["mlp", "lenet5", "resnet20", "branches"])
 @pytest.mark.parametrize("share", [0.0, 0.01, 1.0])
 def test_dead_rows_and_full_parents(name: str, share: float) -> None:

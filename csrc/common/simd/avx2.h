@@ -66,7 +66,18 @@ struct Vec {
         return {_mm256_blendv_ps(no.v, yes.v, _mm256_cmp_ps(a.v, b.v, _CMP_LT_OQ))};
     }
     static Vec if_negative(Vec a, Vec yes, Vec no) { return {_mm256_blendv_ps(no.v, yes.v, a.v)}; }
-    static bool signs_differ(Vec a, Vec b) { return _mm256_movemask_ps(_mm256_xor_ps(a.v, b.v)) != 0; }
+    template <int N>
+    static std::uint64_t signs(const Vec (&a)[N]) {
+        static_assert(N * lanes <= 64);
+        std::uint64_t all = 0;
+        for (int i = N - 1; i >= 0; --i) all = all << lanes | static_cast<std::uint32_t>(_mm256_movemask_ps(a[i].v));
+        return all;
+    }
+    static float sum(Vec a) {
+        const __m128 four = _mm_add_ps(_mm256_castps256_ps128(a.v), _mm256_extractf128_ps(a.v, 1));
+        const __m128 two = _mm_add_ps(four, _mm_movehl_ps(four, four));
+        return _mm_cvtss_f32(_mm_add_ss(two, _mm_movehdup_ps(two)));
+    }
     static Vec power_of_two(Vec counted) {
         return {_mm256_castsi256_ps(_mm256_slli_epi32(_mm256_castps_si256(counted.v), 23))};
     }

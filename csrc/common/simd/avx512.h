@@ -53,8 +53,22 @@ struct Vec {
     static Vec if_negative(Vec a, Vec yes, Vec no) {
         return {_mm512_mask_blend_ps(negative(_mm512_castps_si512(a.v)), no.v, yes.v)};
     }
-    static bool signs_differ(Vec a, Vec b) {
-        return negative(_mm512_xor_si512(_mm512_castps_si512(a.v), _mm512_castps_si512(b.v))) != 0;
+    template <int N>
+    static std::uint64_t signs(const Vec (&a)[N]) {
+        static_assert(N * lanes <= 64);
+        if constexpr (N == 4) {  // put together before they leave the mask registers
+            const __mmask32 first = _mm512_kunpackw(sign_bits(a[1]), sign_bits(a[0]));
+            return _mm512_kunpackd(_mm512_kunpackw(sign_bits(a[3]), sign_bits(a[2])), first);
+        }
+        std::uint64_t all = 0;
+        for (int i = N - 1; i >= 0; --i) all = all << lanes | sign_bits(a[i]);
+        return all;
+    }
+    static float sum(Vec a) {
+        const __m256 eight = _mm256_add_ps(_mm512_castps512_ps256(a.v), _mm512_extractf32x8_ps(a.v, 1));
+        const __m128 four = _mm_add_ps(_mm256_castps256_ps128(eight), _mm256_extractf128_ps(eight, 1));
+        const __m128 two = _mm_add_ps(four, _mm_movehl_ps(four, four));
+        return _mm_cvtss_f32(_mm_add_ss(two, _mm_movehdup_ps(two)));
     }
     static Vec power_of_two(Vec counted) {
         return {_mm512_castsi512_ps(_mm512_slli_epi32(_mm512_castps_si512(counted.v), 23))};
@@ -93,6 +107,7 @@ struct Vec {
     }
 
   private:
+    static __mmask16 sign_bits(Vec a) { return _mm512_movepi32_mask(_mm512_castps_si512(a.v)); }
     static __mmask16 negative(__m512i a) { return _mm512_cmplt_epi32_mask(a, _mm512_setzero_si512()); }
     static __mmask16 ones(std::int64_t n) { return static_cast<__mmask16>((1u << n) - 1); }
 };

@@ -79,12 +79,18 @@ struct Vec {
         for (std::int64_t i = 0; i < lanes; ++i) out.v[i] = bits(a.v[i]) >> 31 != 0 ? yes.v[i] : no.v[i];
         return out;
     }
-    // whether any sign bits differ
-    static bool signs_differ(Vec a, Vec b) {
-        std::uint32_t all = 0;
-        for (std::int64_t i = 0; i < lanes; ++i) all |= bits(a.v[i]) ^ bits(b.v[i]);
-        return all >> 31 != 0;
+    // the sign bits of registers side by side, the first lane's last
+    template <int N>
+    static std::uint64_t signs(const Vec (&a)[N]) {
+        static_assert(N * lanes <= 64);
+        std::uint64_t all = 0;
+        for (std::int64_t i = 0; i < N * lanes; ++i) {
+            all |= std::uint64_t{bits(a[i / lanes].v[i % lanes]) >> 31} << i;
+        }
+        return all;
     }
+    // the sum of all lanes, halves added lane by lane until one is left
+    static float sum(Vec a) { return a.v[0] + a.v[2] + (a.v[1] + a.v[3]); }
     // 2^n where the last bits of a float count n + 127: 1.5 · 2^23 + 127 + n
     static Vec power_of_two(Vec counted) {
         return each(counted, counted, [](float x, float) { return from_bits(bits(x) << 23); });

@@ -232,10 +232,10 @@ void run_tile(const Call &call, std::int64_t index, const Work &work) {
     Pass pass{call, work, {moved, work.scratch, nullptr, wide_input(parent, index), 0, index * tile, 0}, 0, 0};
     for (std::int64_t m = 0; m < call.M; ++m) {
         if (call.moves[m].chained) continue;
-        pass.tile.candidate = m;
+        pass.tile.candidate = call.moves[m].number;
         pass.undone = pass.saved_floats = 0;
         run_move(pass, call.flipped + call.moves[m].flipped, call.flipped + call.moves[m + 1].flipped);
-        if (!any(pass, steps - 1)) copy_sums(call, m, index * tile, tile);
+        if (!any(pass, steps - 1)) copy_sums(call, call.moves[m].number, index * tile, tile);
         put_back(pass);
     }
 }

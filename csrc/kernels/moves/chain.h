@@ -11,6 +11,7 @@
 
 #include <string.h>
 
+#include "kernels/moves/entropy.h"
 #include "kernels/moves/slopes.h"
 #include "kernels/population/body.h"
 
@@ -153,17 +154,23 @@ struct Chain {
 
     // Differences as far as the last two layers, which answer by their slopes.
     void run_sloped(const Move &move, const Move &next) {
-        const std::int64_t last = call.parent.program.layer_count - 1;
-        const ChainLayer &bent = at_layer(last - 1), &end = at_layer(last);
         const Kept *terms = call.pool + move.terms;
         for (std::int64_t row = move.rows; row < move.certain; ++row) {
             const RowChange &change = call.rows[row];
             run_row(change, terms, false);
             terms += change.differences + change.inputs;
         }
-        Slopes<R>{call, work, tile.first_sample / step, bent.x, bent.sums, at_layer(last - 2).moved, end.out, bent.moved,
-                  bent.rows, end.rows}.run(move, next, terms);
+        slopes().run(move, next, terms);
     }
+
+    Slopes<R> slopes() {
+        const std::int64_t last = call.parent.program.layer_count - 1;
+        const ChainLayer &bent = at_layer(last - 1), &end = at_layer(last);
+        return {call, work, tile.first_sample / step, bent.x, bent.sums, at_layer(last - 2).moved, end.out, bent.moved,
+                bent.rows, end.rows, has_entropy()};
+    }
+
+    bool has_entropy() const { return call.parent.loss == Loss::cross_entropy; }
 
     void run_move(std::int64_t m) {
         const Program &program = call.parent.program;
@@ -171,13 +178,14 @@ struct Chain {
         const RowChange *change = call.rows + move.rows, *end = call.rows + next.rows;
         const Kept *terms = call.pool + move.terms;
         const bool any_whole = move.whole < program.layer_count;
-        tile.candidate = m;
+        tile.candidate = move.number;
         if (move.inputs > 0) {
             run_sloped(move, next);
-            return loss(tile, program.steps[program.step_count - 1], work.logits);
+            const ChainLayer &last = at_layer(program.layer_count - 1);
+            return ChangedLoss<R>{call, work, tile, last.out, last.rows}.run();
         }
         if (!any_whole) {
-            if (change == end || !is_last(end[-1].layer)) return copy_sums(call, m, tile.first_sample, step);
+            if (change == end || !is_last(end[-1].layer)) return copy_sums(call, move.number, tile.first_sample, step);
             const ChainLayer &last = at_layer(program.layer_count - 1);
             memcpy(last.moved, last.out, static_cast<size_t>(last.rows * step) * sizeof(float));
         }
@@ -203,6 +211,7 @@ void run_chained(const Call &call, std::int64_t index, const Work &work, const p
     }
     Chain<R> chain{call, work, {moved, work.scratch, nullptr, wide_input(moved, index), 0, index * R * L, 0}, {}};
     chain.find_layers();
+    if (call.last_weights != nullptr) chain.slopes().prepare();
     for (std::int64_t m = 0; m < call.M; ++m) {
         if (call.moves[m].chained) chain.run_move(m);
     }

@@ -44,10 +44,29 @@ class List {
         }
     }
 
-    void add(const std::int64_t *indices) {
-        std::vector<Flip> flips = sorted(indices);
+    // Moves with flips in the same rows follow one another: what they read alike is still in the nearest cache.
+    void add_all() {
+        std::vector<std::vector<Flip>> flips;
+        std::vector<std::int64_t> order;
+        for (std::int64_t m = 0; m < request_.M; ++m) {
+            flips.push_back(sorted(request_.indices + m * request_.F));
+            order.push_back(m);
+        }
+        const auto by_row = [](const Flip &a, const Flip &b) {
+            return a.layer != b.layer ? a.layer < b.layer : a.row < b.row;
+        };
+        std::stable_sort(order.begin(), order.end(), [&](std::int64_t a, std::int64_t b) {
+            return std::lexicographical_compare(flips[a].begin(), flips[a].end(), flips[b].begin(), flips[b].end(),
+                                                by_row);
+        });
+        for (const std::int64_t m : order) add(m, std::move(flips[m]));
+    }
+
+  private:
+    void add(std::int64_t number, std::vector<Flip> flips) {
         if (!flips.empty() && flips[0].layer < request_.chained) drop_unread(flips);
         Move &move = moves.back();
+        move.number = number;
         move.whole = program_.layer_count;
         move.chained = flips.empty() ? request_.chained < program_.layer_count : flips[0].layer >= request_.chained;
         if (move.chained) {
@@ -55,11 +74,10 @@ class List {
         } else {
             add_flipped(flips.data(), flips.data() + flips.size());
         }
-        moves.push_back({static_cast<std::int64_t>(flipped.size()), static_cast<std::int64_t>(rows.size()),
+        moves.push_back({0, static_cast<std::int64_t>(flipped.size()), static_cast<std::int64_t>(rows.size()),
                          static_cast<std::int64_t>(pool.size()), 0, false, 0, 0, 0, 0});
     }
 
-  private:
     const Request &request_;
     const Program &program_;
     const std::int64_t lanes_, sloped_;

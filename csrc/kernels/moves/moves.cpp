@@ -1,6 +1,7 @@
 #include "kernels/moves/moves.h"
 
 #include <algorithm>
+#include <cmath>
 #include <vector>
 
 #include "common/buffer.h"
@@ -36,13 +37,16 @@ std::int64_t registers_of(const population::Tensor &tensor) {
     return n;
 }
 
-// Of the last layer, as the parent keeps them: the weights on one input side by side.
+// Of the last layer, as the parent keeps them: the weights on one input side by side, then the largest of their sizes.
 std::vector<float> turned_weights(const Layer &layer, const std::uint64_t *mask) {
-    std::vector<float> out(static_cast<std::size_t>(layer.columns * layer.rows), 0.0f);
+    const std::int64_t numbers = layer.rows + 1;
+    std::vector<float> out(static_cast<std::size_t>(layer.columns * numbers), 0.0f);
     for (std::int64_t r = 0; r < layer.rows; ++r) {
         for (std::int64_t i = 0; i < layer.columns; ++i) {
             if (layer.first_word >= 0 && !bit(mask + layer.first_word + r * layer.words(), i)) continue;
-            out[static_cast<std::size_t>(i * layer.rows + r)] = layer.weight[r * layer.columns + i];
+            float *weights = out.data() + i * numbers, weight = layer.weight[r * layer.columns + i];
+            weights[r] = weight;
+            weights[layer.rows] = std::max(weights[layer.rows], std::abs(weight));
         }
     }
     return out;
@@ -53,10 +57,11 @@ struct Workplace {
     population::Workplace program;
     Buffer<std::uint64_t> changed;
     Buffer<std::int32_t> live;
-    Buffer<float> saved, logits, slopes;
+    Buffer<float> saved, logits, slopes, own_classes, own_weights, shares;
     Buffer<std::int64_t> undo;
     std::vector<std::int64_t> sloped;
-    std::vector<std::int32_t> bends;
+    std::vector<std::uint64_t> signs;
+    std::vector<Bend> bends;
     Work work{};
 
     void prepare(const Program &network, const std::vector<std::int64_t> &first, std::int64_t lanes, bool sloping) {
@@ -72,16 +77,22 @@ struct Workplace {
         changed = make_buffer<std::uint64_t>(first.back());
         live = make_buffer<std::int32_t>(rows);
         saved = make_buffer<float>(floats);
-        logits = make_buffer<float>(registers_of(network.steps[network.step_count - 1].a) * lanes);
+        const std::int64_t registers = network.width * lanes;
+        logits = make_buffer<float>(registers_of(network.steps[network.step_count - 1].a) * lanes + 2 * registers);
         undo = make_buffer<std::int64_t>(2 * entries);
         work = {program.scratch, changed.get(), first.data(), live.get(), saved.get(), undo.get(),
-                logits.get(), nullptr, nullptr, nullptr};
+                logits.get(), nullptr, nullptr, nullptr, nullptr, nullptr, nullptr, nullptr};
         if (!sloping) return;
         const Layer &bent = network.layers[network.layer_count - 2], &end = network.layers[network.layer_count - 1];
-        slopes = make_buffer<float>(bent.columns * end.rows * network.width * lanes);
+        slopes = make_buffer<float>(bent.columns * (end.rows + 2) * registers);
+        own_classes = make_buffer<float>(registers);
+        own_weights = make_buffer<float>(bent.rows * registers);
+        shares = make_buffer<float>(end.rows * registers);
         sloped.assign(static_cast<std::size_t>(bent.columns), 0);
+        signs.resize(static_cast<std::size_t>(bent.rows * network.width));
         bends.resize(static_cast<std::size_t>(bent.rows * network.width + 1));
-        work.slopes = slopes.get(), work.sloped = sloped.data(), work.bends = bends.data();
+        work.slopes = slopes.get(), work.own_classes = own_classes.get(), work.own_weights = own_weights.get();
+        work.shares = shares.get(), work.sloped = sloped.data(), work.signs = signs.data(), work.bends = bends.data();
     }
 };
 
@@ -89,7 +100,7 @@ struct Workplace {
 
 bool has_slopes(const Program &program, std::int64_t chained) {
     const std::int64_t last = program.step_count - 1, layers = program.layer_count;
-    if (chained + 2 > layers || last < 3) return false;
+    if (chained + 3 > layers || last < 3) return false;  // they start from differences of a layer in front
     const Step *end = program.steps + last;  // the loss
     return end[-1].layer == layers - 1 && end[-1].activation == population::Activation::none &&
            end[-2].activation == population::Activation::relu && end[-3].layer == layers - 2 &&
@@ -119,7 +130,7 @@ void run(Isa isa, std::int64_t threads, const Request &request) {
     }
     const bool sloped = has_slopes(program, request.chained);
     List list(request, spreads.data(), kernel.lanes, sloped);
-    for (std::int64_t m = 0; m < request.M; ++m) list.add(request.indices + m * request.F);
+    list.add_all();
     const std::vector<float> last_weights =
         sloped ? turned_weights(program.layers[program.layer_count - 1], parent.words) : std::vector<float>{};
     const Call call{parent, spreads.data(), list.moves.data(), list.flipped.data(), list.rows.data(), list.pool.data(),

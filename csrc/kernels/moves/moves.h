@@ -35,6 +35,7 @@ struct RowChange {
 
 // Where a move begins; the next one begins where it ends.
 struct Move {
+    std::int64_t number;    // its place among the sums
     std::int64_t flipped;   // rows with flipped bits; of a chain, those in whole layers
     std::int64_t rows;      // of a chain
     std::int64_t terms;     // in the pool, of the rows of a chain
@@ -65,7 +66,7 @@ struct Spread {
 struct Call {
     const population::Call &parent;   // P = 1; its sums are the parent's
     const Spread *spreads;            // of each step
-    const Move *moves;                // [M + 1]
+    const Move *moves;                // [M + 1], those of the same rows behind one another
     const Flipped *flipped;           // by layer within a move
     const RowChange *rows;            // by layer within a move
     const Kept *pool;
@@ -73,7 +74,15 @@ struct Call {
     std::int64_t M;
     // From this layer on: linear layers one after another, activations as steps of their own. The number of layers: none
     std::int64_t chained;
-    const float *last_weights;  // [inputs of the last layer, its rows], zeros where dropped; null: no slopes
+    // [inputs of the last layer, its rows + 1]: weights, zeros where dropped, and the largest of their sizes; null: no
+    // slopes
+    const float *last_weights;
+};
+
+// A row of which some samples of neighbouring registers have crossed zero.
+struct Bend {
+    std::uint64_t samples;
+    std::int64_t place;  // row · registers of a tile + the first of these
 };
 
 struct Work {
@@ -83,10 +92,14 @@ struct Work {
     std::int32_t *live;          // rows to recompute
     float *saved;                // what was overwritten, to be put back
     std::int64_t *undo;          // [step, unit] of each
-    float *logits;               // of a chain: moved outputs; `saved` holds what was made of the others
-    float *slopes;               // [inputs of the last two layers, outputs, a register of samples]
+    float *logits;               // of a chain: moved outputs, or how they change; `saved` has what was made of the others
+    float *slopes;               // [inputs of the last two layers, outputs + 2, registers]
+    float *own_classes;          // [registers]: of each sample
+    float *own_weights;          // [inputs of the last layer, registers]: to the class of each sample
+    float *shares;               // [outputs, registers]: softmax of the parent's
     std::int64_t *sloped;        // [inputs]: 1 + the tile whose slopes there are
-    std::int32_t *bends;         // [rows of the last layer but one, registers]
+    std::uint64_t *signs;        // [rows of the last layer but one, registers]: of the parent's sums, from there on
+    Bend *bends;                 // [rows of the last layer but one, registers]
 };
 
 struct Kernel {

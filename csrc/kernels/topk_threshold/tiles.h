@@ -8,6 +8,8 @@
 #ifndef OPTPRUNE_KERNELS_TOPK_THRESHOLD_TILES_H
 #define OPTPRUNE_KERNELS_TOPK_THRESHOLD_TILES_H
 
+#include <string.h>
+
 #include <algorithm>
 #include <vector>
 
@@ -82,12 +84,20 @@ inline std::vector<std::int64_t> group(const std::vector<Tile> &tiles) {
 // Words of rows from a run of bits that has one word more than it needs.
 inline void spread(const std::uint64_t *run, std::int64_t n, std::int64_t columns, std::uint64_t *words) {
     const std::uint64_t tail = ~std::uint64_t{0} >> (-columns & 63);
-    for (std::int64_t first = 0; first < n; first += columns) {
-        for (std::int64_t column = 0; column < columns; column += 64, ++words) {
-            const std::int64_t bit = first + column, shift = bit & 63;
-            const std::uint64_t word = run[bit >> 6] >> shift | run[(bit >> 6) + 1] << 1 << (63 - shift);
-            *words = columns - column > 64 ? word : word & tail;
+    if (columns <= 57) {  // a load that starts on any byte holds all bits of a row
+        const char *bytes = reinterpret_cast<const char *>(run);
+        for (std::int64_t bit = 0; bit < n; bit += columns, ++words) {
+            memcpy(words, bytes + (bit >> 3), sizeof *words);
+            *words = *words >> (bit & 7) & tail;
         }
+        return;
+    }
+    const std::int64_t count = words_of(columns);
+    for (std::int64_t bit = 0; bit < n; bit += columns, words += count) {
+        const std::uint64_t *from = run + (bit >> 6);
+        const std::int64_t shift = bit & 63;
+        for (std::int64_t w = 0; w < count; ++w) words[w] = from[w] >> shift | from[w + 1] << 1 << (63 - shift);
+        words[count - 1] &= tail;
     }
 }
 

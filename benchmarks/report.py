@@ -126,16 +126,24 @@ def top_k(documents: Sequence[Document]) -> str:
         threshold.memory(document["memory"]), how, from_where(document, "benchmarks.threshold.run")])
 
 
+def of_each_processor(documents: Sequence[Document], section: Callable[[Document], str]) -> str:
+    """The newest of each processor, the oldest processor first: what layers gain depends on it."""
+    newest = {document["machine"]["processor"]: document for document in documents}
+    return "\n\n".join(section(document) for document in newest.values())
+
+
 def latencies(documents: Sequence[Document]) -> str:
-    document = documents[-1]
-    tables = [f"**{cache}**\n\n{latency.table(document['rows'], cache)}" for cache in latency.CACHES
-              if any(row["cache"] == cache for row in document["rows"])]
-    return "\n\n".join([*tables, from_where(document, "benchmarks.deploy.latency")])
+    def of_one(document: Document) -> str:
+        tables = [f"**{cache}**\n\n{latency.table(document['rows'], cache)}" for cache in latency.CACHES
+                  if any(row["cache"] == cache for row in document["rows"])]
+        return "\n\n".join([*tables, from_where(document, "benchmarks.deploy.latency")])
+
+    return of_each_processor(documents, of_one)
 
 
 def whole_networks(documents: Sequence[Document]) -> str:
-    document = documents[-1]
-    return f"{networks.table(document['rows'])}\n\n{from_where(document, 'benchmarks.deploy.networks')}"
+    return of_each_processor(documents, lambda document: f"{networks.table(document['rows'])}\n\n"
+                             f"{from_where(document, 'benchmarks.deploy.networks')}")
 
 
 def resident(documents: Sequence[Document]) -> str:

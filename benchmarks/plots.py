@@ -1,5 +1,5 @@
 """The pictures beside docs/RESULTS.md: speed-up against density, cost against P and against B, time of a
-top-k against n."""
+top-k against n, sparse layers against dense ones."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 SPEED_UP, COST, TOP_K = "speed_up_by_density.png", "cost_by_size.png", "top_k_by_size.png"
+BREAK_EVEN = "sparse_layers.png"
 Rows = Sequence[Mapping[str, Any]]
 
 
@@ -20,6 +21,8 @@ def draw(rows: Mapping[str, Rows], folder: Path) -> None:
         cost(rows["cost"], folder / COST)
     if "threshold" in rows:
         top_k(rows["threshold"], folder / TOP_K)
+    if "deploy_latency" in rows:
+        break_even(rows["deploy_latency"], folder / BREAK_EVEN)
 
 
 def speed_up(rows: Rows, path: Path) -> None:
@@ -70,6 +73,28 @@ def top_k(rows: Rows, path: Path) -> None:
     axes[0].set(xscale="log", yscale="log", xlabel="weights", ylabel="ns a weight", title="the top 10 %, one thread")
     axes[0].grid(alpha=0.3)
     axes[0].legend(fontsize="small")
+    figure.savefig(path, dpi=130)
+
+
+def break_even(rows: Rows, path: Path) -> None:
+    """Times as fast as dense torch against sparsity, the largest layer, warm: a panel a processor, dense at 1."""
+    processors = list(dict.fromkeys(row["processor"] for row in rows))
+    figure, axes = _figure(len(processors))
+    for panel, processor in zip(axes, processors, strict=True):
+        here = [row for row in rows if row["processor"] == processor and row["cache"] == "warm"]
+        largest = max((row["layer"] for row in here), key=lambda name: [int(side) for side in name.split("x")])
+        for batch, color in zip(sorted({row["batch"] for row in here}), ("C0", "C1", "C2", "C3", "C4", "C5") * 9,
+                                strict=False):
+            for rival, line in (("index", "o-"), ("torch CSR", ".:")):
+                points = sorted((row["sparsity"], row["ratio"]) for row in here if row["layer"] == largest
+                                and row["batch"] == batch and row["rival"] == rival)
+                if points:
+                    panel.plot(*zip(*points, strict=True), line, color=color, label=f"{rival}, batch {batch}")
+        panel.axhline(1, color="#555555", linewidth=0.8)
+        panel.set(yscale="log", xlabel="sparsity", ylabel="times as fast as dense torch",
+                  title=f"{largest}, {processor}")
+        panel.grid(alpha=0.3)
+        panel.legend(fontsize="small")
     figure.savefig(path, dpi=130)
 
 

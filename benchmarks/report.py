@@ -138,7 +138,7 @@ def latencies(documents: Sequence[Document]) -> str:
                   if any(row["cache"] == cache for row in document["rows"])]
         return "\n\n".join([*tables, from_where(document, "benchmarks.deploy.latency")])
 
-    return of_each_processor(documents, of_one)
+    return f"{of_each_processor(documents, of_one)}\n\n![sparse layers against dense ones]({plots.BREAK_EVEN})"
 
 
 def whole_networks(documents: Sequence[Document]) -> str:
@@ -158,6 +158,9 @@ SECTIONS: dict[str, Section] = {"masked_forward": masked_forward, "cost": cost, 
                                 "study": study.section, "threshold": top_k}
 
 
+OF_EACH_PROCESSOR = ("deploy_latency", "deploy_networks")
+
+
 def filled(page: str, name: str, content: str) -> str:
     """The page with the section's content replaced; `ValueError` if it has no such section.
 
@@ -172,8 +175,11 @@ def filled(page: str, name: str, content: str) -> str:
 
 
 def newest(name: str, folder: Path) -> list[Document]:
-    """The documents of a kind that the latest of their commits measured, oldest first; one run may fill several."""
+    """The documents of a kind that the latest of their commits measured, oldest first; one run may fill several. All of
+    them where each processor has its own."""
     documents: list[Document] = list(results.read(name, folder))
+    if name in OF_EACH_PROCESSOR:
+        return documents
     return [d for d in documents if d["machine"]["commit"] == documents[-1]["machine"]["commit"]]
 
 
@@ -189,7 +195,8 @@ def main(folder: Path = results.FOLDER, docs: Path = DOCS, readme: Path | None =
     page.write_text(content)
     if readme is not None and "masked_forward" in written:
         readme.write_text(filled(readme.read_text(), "speed", speed(found["masked_forward"])))
-    plots.draw({name: [row for document in found[name] for row in document["rows"]] for name in written}, docs)
+    plots.draw({name: [{**row, "processor": document["machine"]["processor"]} for document in found[name]
+                       for row in document["rows"]] for name in written}, docs)
     return written
 
 

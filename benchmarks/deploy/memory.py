@@ -9,7 +9,6 @@ peak is read in between: "peak" is what loading took at its highest point, the l
 from __future__ import annotations
 
 import argparse
-import ctypes
 import gc
 import multiprocessing
 import sys
@@ -27,6 +26,7 @@ from optprune_fast.bench.machine import describe_machine
 from optprune_fast.bench.memory import CLEAR, STATUS
 from optprune_fast.bench.table import markdown
 from optprune_fast.deploy.report import explain
+from optprune_fast.runtime.memory import give_back
 
 SPARSITIES = (0.5, 0.8, 0.9, 0.95, 0.98)
 DTYPES = ("float32", "bfloat16", "float16")
@@ -56,9 +56,7 @@ def kilobytes(name: str) -> int:
 def settle() -> None:
     """Give back what is free, so that it is not counted."""
     gc.collect()
-    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
-    if trim is not None:
-        trim(0)
+    give_back()
 
 
 def loaded(path: str, width: int, dtype: str, prefer: str) -> dict[str, Any]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import gc
 import multiprocessing
 from collections.abc import Callable
@@ -12,6 +11,7 @@ from pathlib import Path
 from optprune_fast.bench.machine import on_threads
 from optprune_fast.bench.problem import Masks, Problem, fresh_masks
 from optprune_fast.bench.rival import Rival
+from optprune_fast.runtime.memory import give_back
 
 STATUS, CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 
@@ -58,9 +58,7 @@ def load(rival: Rival, problem: Problem, one: Masks) -> None:
 def settled() -> int:
     """Bytes that the process holds, once what it does not need is given back."""
     gc.collect()
-    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # of glibc, which else keeps what was freed
-    if trim is not None:
-        trim(0)
+    give_back()
     return 1024 * _kilobytes("VmRSS")
 
 

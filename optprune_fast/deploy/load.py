@@ -17,6 +17,7 @@ from optprune_fast.formats.exponent_code import decoded
 from optprune_fast.formats.file import Entry, SparseFile, read
 from optprune_fast.runtime.errors import message
 from optprune_fast.runtime.files import PathLike
+from optprune_fast.runtime.memory import give_back
 
 
 def load(path: PathLike, model_or_factory: nn.Module | Callable[[], nn.Module], *,
@@ -97,6 +98,7 @@ def _take(net: nn.Module, file: SparseFile, name: str, device: torch.device, pre
         raise ValueError(message("load", "a sparse weight must be a parameter", name=name))
     like = torch.empty(entry.shape, dtype=entry.dtype, device="meta")
     choice = choose(users[0][0], like, entry.nnz, prefer, device=device, refusal=why_not_layers(users))
+    give_back()  # what the layer before needed on the way
     held = file[name]
     if choice.format == "dense":
         dense = held.to_dense().to(device)

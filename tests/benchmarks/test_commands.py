@@ -82,7 +82,7 @@ def test_the_report_fills_its_sections_and_nothing_else(measured, tmp_path):
     assert "× the best torch rival" in once
     assert once.partition("<!-- masked_forward table -->")[0] == page.partition("<!-- masked_forward table -->")[0]
     pictures = {path.name for path in tmp_path.glob("*.png")}
-    assert pictures == {"speed_up_by_density.png", "cost_by_size.png"}
+    assert pictures == {"speed_up_by_density.png", "cost_by_size.png", "sparse_layers.png"}
     assert pictures <= set(re.findall(r"!\[.+\]\((.+)\)", once))
     readme = tmp_path / "README.md"
     readme.write_text("before <!-- speed table --><!-- /speed table --> after")
@@ -95,6 +95,15 @@ def test_the_newest_file_counts(tmp_path):
     for name, date in (("a", "2026-02-01"), ("b", "2026-01-01")):
         results.write(name, "moves", [], {"date": date}, {}, tmp_path)
     assert results.read("moves", tmp_path)[-1]["machine"]["date"] == "2026-02-01"
+
+
+def test_sections_of_layers_keep_the_newest_file_of_each_processor(tmp_path):
+    measured = (("one", "2026-01-01", "a"), ("other", "2026-02-01", "b"), ("one", "2026-03-01", "c"))
+    for processor, date, commit in measured:
+        machine = {"date": date, "processor": processor, "commit": commit}
+        results.write(commit, "deploy_latency", [], machine, {}, tmp_path)
+    shown = report.of_each_processor(report.newest("deploy_latency", tmp_path), lambda d: d["machine"]["commit"])
+    assert shown == "c\n\nb"
 
 
 def test_a_page_without_the_section_is_an_error():

@@ -129,7 +129,7 @@ class CompiledNetwork(nn.Module):
         if (width, bands) not in self._runners:
             graph = self._bands(bands)
             assert graph is not None
-            program = lower(graph, self._layout, self._state, width, loss=False)
+            program = lower(graph, self._layout, self._state, width, loss=False, in_place=True)
             self._runners[width, bands] = Runner(program, self._weights, bands, self._height())
         return self._runners[width, bands]
 

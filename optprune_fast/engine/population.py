@@ -65,7 +65,8 @@ class Population(Tiled):
         width = max(1, min(MOST_WIDTH, -(-samples // self.lanes)))
         self.layout = layout
         self.chained = chained(graph)
-        self.program = lower(graph, layout, state, width, reuse=not keep, apart=self.chained if keep else 0, loss=loss)
+        self.program = lower(graph, layout, state, width, reuse=not keep, apart=self.chained if keep else 0, loss=loss,
+                             in_place=not keep, turns=not keep)
         self._plan, self._alive = build(native.module(), self.program)
 
     def _tiles(self, x: Tensor | None, samples: int, width: int) -> Tensor | None:
@@ -111,10 +112,11 @@ class Population(Tiled):
     def seconds(self, words: Tensor, turned: Turned, objective: str, targets: Tensor | None) -> Tensor:
         """float64 [steps]: wall time of each step of the program for these masks, on one thread."""
         sums = torch.zeros(len(words), -(-turned.samples // SUM_GROUP), dtype=torch.float64)
-        spent = torch.zeros(len(self.program.steps), dtype=torch.float64)
+        spent = torch.zeros(len(self.program.runs), dtype=torch.float64)
         outputs = torch.empty(len(words), turned.samples, *self.program.output_shape)
         self._run(words, turned, targets, sums, outputs, objective, spent)
-        return spent
+        step_of = torch.tensor([step for step, _ in self.program.runs])
+        return torch.zeros(len(self.program.steps), dtype=torch.float64).index_add(0, step_of, spent)
 
     def _run(self, words: Tensor, turned: Turned, targets: Tensor | None, sums: Tensor | None, outputs: Tensor | None,
              objective: str, seconds: Tensor | None = None) -> None:

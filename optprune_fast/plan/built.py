@@ -46,7 +46,7 @@ def build(module: ModuleType, program: Program, weights: bool = True) -> tuple[A
         own = offsets.setdefault(own.numpy().tobytes(), own)
         plan.add_layer(hold(layer.weight if weights else None), *layer.weight.shape, layer.first_word, hold(own),
                        list(layer.consumers), min(registers, MOST_WIDTH), dense_from(step, layer))
-    for step in program.steps:
+    for _, step in program.runs:
         kind, parameters = step.activation
         plan.add_step(OPS.index(step.op), step.narrow, step.layer, ACTIVATIONS.index(kind),
                       [*parameters, 0.0, 0.0][:2], hold(step.bias), hold(step.extra), list(step.numbers),

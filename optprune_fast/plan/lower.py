@@ -10,7 +10,7 @@ Pictures are kept narrow, so that they fit into the caches; from the last step t
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -23,6 +23,7 @@ from optprune_fast.plan.graph import Graph, Node
 from optprune_fast.plan.placed import Buffer, Placed, Space, contiguous, in_order, order_of, picture
 from optprune_fast.plan.program import InputUse, LayerUse, Program, Step
 from optprune_fast.plan.refusal import CannotLower, refusal
+from optprune_fast.plan.turns import in_turns
 
 POSITIONAL = {"conv2d", "max_pool", "avg_pool", "matmul", "embedding", "halo", "gather"}
 KEEPS_ORDER = {"activation", "add", "sub", "mul", "scale", "affine", "layer_norm"}
@@ -32,19 +33,21 @@ ACTIVATING = {"linear", "add", "sub", "mul", "scale", "max_pool", "avg_pool", "m
 
 
 def lower(graph: Graph, layout: MaskLayout, state: Mapping[str, Tensor], width: int, *, reuse: bool = True,
-          apart: int = 0, loss: bool = True) -> Program:
+          apart: int = 0, loss: bool = True, in_place: bool = False, turns: bool = False) -> Program:
     """The program of a graph with these weights.
 
     width:  registers of samples in a wide tile, 1 to 8
     reuse:  values that are never alive together share memory
     apart:  so many last layers leave the activation that follows to a step of its own; all others apply it
     loss:   there is room for the dense outputs, which some losses need; without it the program is for its outputs only
+    in_place:  a convolution that adds a picture may write over it, as the kernel reads a number before it writes there
+    turns:  convolutions between which a picture outgrows the cache take turns (plan/turns.py)
 
     Raises `CannotLower` where a node has no native step.
     """
-    lowering = Lowering(graph, layout, state, width, apart, loss)
+    lowering = Lowering(graph, layout, state, width, apart, loss, in_place)
     lowering.run()
-    lowering.finish(reuse)
+    lowering.finish(reuse, turns)
     return lowering.program
 
 
@@ -77,6 +80,7 @@ class Lowering:
     width: int
     apart: int
     loss: bool
+    in_place: bool = False
 
     def __post_init__(self) -> None:
         self.program = Program(self.width)
@@ -163,6 +167,24 @@ class Lowering:
         buffer = Buffer("narrow", C * (H + 2 * pad_y) * (W + 2 * pad_x), (C, H, W, pad_y, pad_x), now, now)
         self.program.buffers.append(buffer)
         return picture(buffer)
+
+    def allocate_sum(self, node: Node, value: int, residual: Placed | None) -> Placed:
+        """Room for the picture that a convolution makes: that of the picture it adds, where nobody reads it later."""
+        out = self.allocate_picture(value, self.graph.shapes[value])
+        if not self.in_place or residual is None or residual.buffer.space != "narrow":
+            return out
+        old, new = residual.buffer, out.buffer
+        if replace(residual, buffer=new) != out or (old.size, old.border) != (new.size, new.border):
+            return out
+        if any(self._is_read_after(node, held) for held, placed in self.values.items() if placed.buffer is old):
+            return out
+        self.program.buffers.remove(new)
+        return residual
+
+    def _is_read_after(self, node: Node, value: int) -> bool:
+        now = self.graph.nodes.index(node)
+        return value == self.graph.output or any(
+            self.graph.nodes.index(user) > now and user.output not in self.done for user in self.users.get(value, []))
 
     def padding_of(self, value: int) -> tuple[int, int]:
         pads = [node.attributes["padding"] for node in self.users.get(value, []) if node.op in ("conv2d", "halo")]
@@ -257,8 +279,9 @@ class Lowering:
             self.program.inputs.append(InputUse("dense", dense))
         self.add(Step("loss", False, flat, flat, dense, name="loss"))
 
-    def finish(self, reuse: bool) -> None:
-        """Decide where in its space each buffer starts."""
+    def finish(self, reuse: bool, turns: bool) -> None:
+        """Decide what runs, and where in its space each buffer starts."""
+        self.program.runs = in_turns(self.program) if turns else list(enumerate(self.program.steps))
         for space in ("narrow", "wide"):
             self.program.sizes[space] = assign([b for b in self.program.buffers if b.space == space], reuse)
         for space in ("narrow_input", "wide_input"):

@@ -71,10 +71,14 @@ class InputUse:
 
 @dataclass
 class Program:
-    """Steps and layers of one network, for wide tiles of `width` registers of samples."""
+    """Steps and layers of one network, for wide tiles of `width` registers of samples.
+
+    runs: what a kernel runs: the steps, or parts of some, each with the index of its step
+    """
 
     width: int
     steps: list[Step] = field(default_factory=list)
+    runs: list[tuple[int, Step]] = field(default_factory=list)
     layers: list[LayerUse] = field(default_factory=list)
     inputs: list[InputUse] = field(default_factory=list)
     buffers: list[Buffer] = field(default_factory=list)

@@ -53,7 +53,7 @@ class Work {
 
     void tile(std::int64_t index, std::size_t slot) {
         population::Workplace &own = memory_.workplaces[slot];
-        own.prepare(program_, kernel_.lanes, false, false);
+        own.prepare(program_, kernel_.lanes, false, 0);
         const std::int64_t first = index * program_.width * kernel_.lanes;
         for (std::int64_t r = 0; r < program_.width && first + r * kernel_.lanes < call_.B; ++r) {
             run(index, r, true, narrow_input(index * program_.width + r, slot), slot);

@@ -8,6 +8,20 @@
 #include "kernels/population/workplace.h"
 
 namespace optprune::population {
+namespace {
+
+// Candidates that go over a tile one after the other: where the samples outgrow the second-level cache, a tile is read
+// from beyond it once for all of them. Their lists must be small, as they share that cache with the tile.
+std::int64_t candidates_together(const Program &program, std::int64_t B, double weights) {
+    constexpr double cache = 1 << 20, most_bytes = 3 << 20, most = 8;
+    const double sample = 4.0 * static_cast<double>(program.narrow_input + program.wide_input / program.width);
+    if (sample * static_cast<double>(B) <= cache || weights == 0) return 1;
+    const double bytes = weights * (sizeof(Kept) + sizeof(float));
+    return static_cast<std::int64_t>(std::clamp(most_bytes / bytes, 1.0, most));
+}
+
+}  // namespace
+
 void run(Isa isa, std::int64_t threads, const Call &call) {
     if (call.P == 0 || call.B == 0) return;
     const Program &program = call.program;
@@ -19,16 +33,21 @@ void run(Isa isa, std::int64_t threads, const Call &call) {
     // As if one weight in ten were kept, and each used once for a sample.
     threads = worth_threads(0.1 * weights * static_cast<double>(call.P) * static_cast<double>(call.B), threads);
     const std::int64_t tiles = divide_up(call.B, program.width * kernel.lanes);
+    const std::int64_t together = candidates_together(program, call.B, weights), groups = divide_up(call.P, together);
     // A candidate's lists serve all its tiles; few candidates are split, or threads would be idle.
-    const std::int64_t parts = std::min(tiles, divide_up(4 * threads, call.P)), part = divide_up(tiles, parts);
+    const std::int64_t parts = std::min(tiles, divide_up(4 * threads, groups)), part = divide_up(tiles, parts);
     std::vector<Workplace> workplaces(static_cast<std::size_t>(threads));
-    parallel_for(call.P * parts, threads, [&](std::int64_t task, std::int64_t slot) {
-        workplaces[slot].prepare(program, kernel.lanes);
-        const Scratch &own = workplaces[slot].scratch;
-        const std::int64_t candidate = task / parts, first = task % parts * part;
-        kernel.list(program, call.words + candidate * call.words_step, own.rows);
+    parallel_for(groups * parts, threads, [&](std::int64_t task, std::int64_t slot) {
+        workplaces[slot].prepare(program, kernel.lanes, false, together);
+        std::vector<Scratch> own(static_cast<std::size_t>(together), workplaces[slot].scratch);
+        const std::int64_t candidate = task / parts * together, first = task % parts * part;
+        const std::int64_t count = std::min(together, call.P - candidate);
+        for (std::int64_t i = 0; i < count; ++i) {
+            own[i].rows += i * program.layer_count;
+            kernel.list(program, call.words + (candidate + i) * call.words_step, own[i].rows);
+        }
         for (std::int64_t tile = first; tile < std::min(tiles, first + part); ++tile) {
-            kernel.tile(call, candidate, tile, own);
+            for (std::int64_t i = 0; i < count; ++i) kernel.tile(call, candidate + i, tile, own[i]);
         }
     });
 }

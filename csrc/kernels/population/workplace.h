@@ -24,8 +24,8 @@ class Workplace {
     Scratch scratch{};
 
     // keep: every narrow tile of a wide one has memory of its own
-    // lists: there is room for the weights of all layers; else whoever runs a step says where they are
-    void prepare(const Program &program, std::int64_t lanes, bool keep = false, bool lists = true) {
+    // lists: of so many candidates there is room for the weights of all layers; 0: whoever runs a step says where they are
+    void prepare(const Program &program, std::int64_t lanes, bool keep = false, std::int64_t lists = 1) {
         if (scratch.rows != nullptr) return;
         const std::int64_t narrow_step = keep ? program.narrow_size * lanes : 0;
         narrow_ = zeros(keep ? narrow_step * program.width : program.narrow_size * lanes);
@@ -39,13 +39,10 @@ class Workplace {
         std::int64_t channels = 0;
         for (std::int64_t l = 0; l < program.layer_count; ++l) {
             const Layer &layer = program.layers[l];
-            if (lists) {
-                add_rows(layer);
-            } else {
-                rows_.push_back({});
-            }
             if (layer.registers == 0) channels = std::max(channels, layer.rows);
         }
+        for (std::int64_t i = 0; i < lists * program.layer_count; ++i) add_rows(program.layers[i % program.layer_count]);
+        if (lists == 0) rows_.resize(static_cast<std::size_t>(program.layer_count));
         partial_ = make_buffer<float>(channels * dense_strip * lanes);
         scratch = {narrow_.get(), wide_.get(), narrow_step, packed_.get(), partial_.get(), rows_.data()};
     }

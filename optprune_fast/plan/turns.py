@@ -17,8 +17,9 @@ import torch
 from optprune_fast.plan.placed import Buffer, Placed, picture
 from optprune_fast.plan.program import Program, Step
 
-STRIPE = 4      # rows: whole patches, and whole pairs where a 2x2 maximum follows
-CACHED = 16384  # registers: a second-level cache of 1 MiB under AVX-512, of 512 KiB under AVX2
+STRIPES = (8, 4)  # rows, as many as ROOM holds: whole patches, and whole pairs where a 2x2 maximum follows
+CACHED = 16384    # registers: a second-level cache of 1 MiB under AVX-512, of 512 KiB under AVX2
+ROOM = CACHED * 3 // 8
 NOTHING = (0, 0, 0, 0, 0)  # the border of a register that nobody writes
 Run = tuple[int, Step]
 
@@ -55,6 +56,11 @@ class _Pair:
         self.above = _above(program, self.second)
         self.rows = self.second.numbers[3]
         self.reach = self.height + 2 * self.above - self.rows
+        self.border = 0 if self.first.out.buffer.border is None else self.first.out.buffer.border[4]
+        self.stripe = next((rows for rows in STRIPES if self._room(rows) <= ROOM), STRIPES[-1])
+
+    def _room(self, stripe: int) -> int:
+        return self.channels * (stripe + self.reach) * (self.width + 2 * self.border)
 
     def buffers(self) -> set[Buffer]:
         return {placed.buffer for step in (self.first, self.second) for placed in (step.out, step.a, step.b)
@@ -63,7 +69,7 @@ class _Pair:
     def can(self) -> bool:
         between, second = self.first.out, self.second
         others = [step for step in self.program.steps if step is not self.first and step is not second]
-        if second.a != between or second.numbers[0] != 1 or not self.above <= self.reach <= STRIPE < self.rows:
+        if second.a != between or second.numbers[0] != 1 or not self.above <= self.reach <= self.stripe < self.rows:
             return False
         if any(placed is not None and placed.buffer is between.buffer
                for placed in (second.b, *(p for step in others for p in (step.out, step.a, step.b)))):
@@ -75,14 +81,13 @@ class _Pair:
     def runs(self) -> list[Run]:
         lines, nought = self._make_room()
         return [(self.index + (step.layer != self.first.layer), step)
-                for start in range(0, self.rows, STRIPE) for step in self._stripe(start, lines, nought)]
+                for start in range(0, self.rows, self.stripe) for step in self._stripe(start, lines, nought)]
 
     def _make_room(self) -> tuple[Placed, Placed]:
         """Room for the rows of a stripe, instead of for the whole picture; a zero for as many rows as are wanted."""
         program, old = self.program, self.first.out
-        pad, count = 0 if old.buffer.border is None else old.buffer.border[4], STRIPE + self.reach
-        room = Buffer("narrow", self.channels * count * (self.width + 2 * pad),
-                      (self.channels, count, self.width, 0, pad), self.index, self.index + 1)
+        border = (self.channels, self.stripe + self.reach, self.width, 0, self.border)
+        room = Buffer("narrow", self._room(self.stripe), border, self.index, self.index + 1)
         nought = Buffer("narrow", 1, NOTHING, self.index, self.index + 1)
         program.buffers[:] = [*(buffer for buffer in program.buffers if buffer is not old.buffer), room, nought]
         for buffer in self.buffers():
@@ -95,15 +100,15 @@ class _Pair:
         return lines, Placed(nought, lines.shape, (0, 0, 0))
 
     def _stripe(self, start: int, lines: Placed, nought: Placed) -> Iterator[Step]:
-        """Rows start … start + STRIPE of the second one, and of the first what they read beyond the stripe before."""
-        end = min(start + STRIPE, self.rows)
+        """Rows start … start + stripe of the second one, and of the first what they read beyond the stripe before."""
+        end = min(start + self.stripe, self.rows)
         new, below, bottom = start + self.reach if start else 0, end + self.reach, self.above + self.height
 
         def room(low: int, high: int) -> Placed:
             return _rows(lines, low - start, high - low)
 
         if start:
-            yield Step("activation", True, room(start, new), _rows(lines, STRIPE, self.reach), name="move up")
+            yield Step("activation", True, room(start, new), _rows(lines, self.stripe, self.reach), name="move up")
         for low, high in ((new, min(below, self.above)), (max(new, bottom), below)):
             if low < high:
                 yield Step("activation", True, room(low, high), _rows(nought, 0, high - low), name="border")

@@ -82,7 +82,7 @@ def sums_in_place(steps: list[Step]) -> int:
 def test_no_bit_shows_who_took_turns(name: str, stripe: int, monkeypatch: pytest.MonkeyPatch) -> None:
     torch.manual_seed(5)
     monkeypatch.setattr(turns, "CACHED", 0)
-    monkeypatch.setattr(turns, "STRIPE", stripe)
+    monkeypatch.setattr(turns, "STRIPES", (stripe,))
     model, x = NETS[name][0](), torch.randn(37, *NETS[name][1])
     layout = MaskLayout.of(model)
     masks = [random_masks(layout, round(share * layout.n), candidate_seeds(7, 0, 3)) for share in (0.1, 0.6, 1.0)]
@@ -101,6 +101,14 @@ def test_small_pictures_take_no_turns() -> None:
     model, x = NETS["padded"][0](), torch.randn(9, 2, 13, 5)
     program = engine(model, x, keep=False).program
     assert [step for _, step in program.runs] == program.steps
+
+
+@pytest.mark.parametrize(("channels", "rows"), [(16, 8), (32, 4)])
+def test_a_stripe_has_as_many_rows_as_its_room_holds(channels: int, rows: int) -> None:
+    model = Two(conv(3, channels, padding=1), conv(channels, channels, padding=1), plain)
+    program = engine(model, torch.randn(9, 3, 32, 32), keep=False).program
+    heights = [step.numbers[3] for index, step in program.runs if index == 1 and step.op == "conv2d"]
+    assert heights == [rows] * (32 // rows)
 
 
 def test_a_sum_lies_where_the_picture_was_that_nobody_reads_again() -> None:

@@ -24,7 +24,7 @@ NOTHING = (0, 0, 0, 0, 0)  # the border of a register that nobody writes
 Run = tuple[int, Step]
 
 
-def in_turns(program: Program) -> list[Run]:
+def in_stripes(program: Program) -> list[Run]:
     """The steps as they run: each with the index of the one that it is, or is a part of.
 
     Pictures between two convolutions that take turns get smaller buffers: memory must not be assigned yet.

@@ -14,7 +14,7 @@ from optprune_fast.engine.population import Population
 from optprune_fast.masks.layout import MaskLayout
 from optprune_fast.masks.operators import candidate_seeds, random_masks
 from optprune_fast.models import LeNet5, ResNet20
-from optprune_fast.plan import capture, turns
+from optprune_fast.plan import capture, stripes
 from optprune_fast.plan.model import state_of
 from optprune_fast.plan.program import Step
 from optprune_fast.runtime import native
@@ -81,8 +81,8 @@ def sums_in_place(steps: list[Step]) -> int:
 @pytest.mark.parametrize("name", NETS)
 def test_no_bit_shows_who_took_turns(name: str, stripe: int, monkeypatch: pytest.MonkeyPatch) -> None:
     torch.manual_seed(5)
-    monkeypatch.setattr(turns, "CACHED", 0)
-    monkeypatch.setattr(turns, "STRIPES", (stripe,))
+    monkeypatch.setattr(stripes, "CACHED", 0)
+    monkeypatch.setattr(stripes, "STRIPES", (stripe,))
     model, x = NETS[name][0](), torch.randn(37, *NETS[name][1])
     layout = MaskLayout.of(model)
     masks = [random_masks(layout, round(share * layout.n), candidate_seeds(7, 0, 3)) for share in (0.1, 0.6, 1.0)]
@@ -126,7 +126,7 @@ def test_a_sum_lies_where_the_picture_was_that_nobody_reads_again() -> None:
 
 
 def test_explain_adds_up_the_parts_of_a_step(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(turns, "CACHED", 0)
+    monkeypatch.setattr(stripes, "CACHED", 0)
     ev = Evaluator(NETS["padded"][0](), (torch.randn(9, 2, 13, 5), None), "mse_to_dense", backend="native")
     ev(random_masks(ev.layout, ev.layout.n // 2, [1, 2]))
     said = [line.split()[0] for line in ev.explain().splitlines()]

@@ -168,10 +168,10 @@ class Lowering:
         self.program.buffers.append(buffer)
         return picture(buffer)
 
-    def allocate_sum(self, node: Node, value: int, residual: Placed | None) -> Placed:
+    def allocate_sum(self, node: Node, value: int, residual: Placed) -> Placed:
         """Room for the picture that a convolution makes: that of the picture it adds, where nobody reads it later."""
         out = self.allocate_picture(value, self.graph.shapes[value])
-        if not self.in_place or residual is None or residual.buffer.space != "narrow":
+        if not self.in_place or residual.buffer.space != "narrow":
             return out
         old, new = residual.buffer, out.buffer
         if replace(residual, buffer=new) != out or (old.size, old.border) != (new.size, new.border):

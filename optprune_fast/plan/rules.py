@@ -79,7 +79,10 @@ def conv2d(low: Lowering, node: Node) -> None:
     if pools and user is not None:
         low.done.add(user.output)
         output = user.output
-    out = low.allocate_sum(node, output, None if pools else residual)
+    if residual is not None and not pools and residual.buffer is not x.buffer:
+        out = low.allocate_sum(node, output, residual)
+    else:
+        out = low.allocate_picture(output, low.graph.shapes[output])
     numbers = (*at["stride"], at["groups"], size[1], size[2], kernel[1], int(pools), int(residual is not None))
     low.add(Step("conv2d", True, out, x, residual, layer, activation, bias, numbers=numbers,
                  name=node.tensors["weight"]))

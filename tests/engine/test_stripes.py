@@ -43,6 +43,11 @@ def block(first: nn.Module, second: nn.Module, x: Tensor) -> Tensor:
     return (second(first(x).relu()) + x).relu()
 
 
+def chain(first: nn.Module, second: nn.Module, x: Tensor) -> Tensor:
+    x = x.tanh()
+    return second((first(x) + x).relu())
+
+
 def pools(first: nn.Module, second: nn.Module, x: Tensor) -> Tensor:
     return F.max_pool2d(second(F.max_pool2d(first(x).relu(), 2)).relu(), 2)
 
@@ -63,6 +68,7 @@ NETS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
     "pooled": (lambda: Two(conv(2, 3), conv(3, 4, padding=1), pools), (2, 33, 13)),
     "a sum": (lambda: Two(conv(3, 3, padding=1), conv(3, 3, padding=1), block), (3, 13, 6)),
     "a sum of single pixels": (lambda: Two(conv(3, 3, 1), conv(3, 3, 1), block), (3, 13, 6)),
+    "a sum with what it reads": (lambda: Two(conv(3, 3, padding=1), conv(3, 3, padding=1), chain), (3, 13, 6)),
     "lenet5": (lambda: LeNet5(2, 28), (2, 28, 28)),
     "resnet20": (lambda: ResNet20(2, 5, width=3), (2, 24, 9)),
 }
@@ -118,6 +124,7 @@ def test_a_sum_lies_where_the_picture_was_that_nobody_reads_again() -> None:
 
     assert sums_in_place(make(block)) == 1
     assert sums_in_place(make(lambda a, b, x: (lambda y: (b(a(y).relu()) + y).relu() * y)(x.tanh()))) == 0
+    assert sums_in_place(make(chain)) == 0  # its neighbours need what it would write over
     bordered = Two(conv(3, 3, padding=1), conv(3, 3, padding=1), block)
     assert sums_in_place(engine(bordered, torch.randn(9, 3, 6, 6), keep=False).program.steps) == 0
     assert sums_in_place(make(lambda a, b, x: b(a(x).relu()) + x)) == 0  # the samples serve all candidates

@@ -12,12 +12,12 @@ namespace {
 
 // Candidates that go over a tile one after the other: where the samples outgrow the second-level cache, a tile is read
 // from beyond it once for all of them. Their lists must be small, as they share that cache with the tile.
-std::int64_t candidates_together(const Program &program, std::int64_t B, double weights) {
+std::int64_t candidates_together(const Program &program, std::int64_t P, std::int64_t B, double weights) {
     constexpr double cache = 1 << 20, most_bytes = 3 << 20, most = 8;
     const double sample = 4.0 * static_cast<double>(program.narrow_input + program.wide_input / program.width);
     if (sample * static_cast<double>(B) <= cache || weights == 0) return 1;
     const double bytes = weights * (sizeof(Kept) + sizeof(float));
-    return static_cast<std::int64_t>(std::clamp(most_bytes / bytes, 1.0, most));
+    return std::min(P, static_cast<std::int64_t>(std::clamp(most_bytes / bytes, 1.0, most)));
 }
 
 }  // namespace
@@ -33,7 +33,8 @@ void run(Isa isa, std::int64_t threads, const Call &call) {
     // As if one weight in ten were kept, and each used once for a sample.
     threads = worth_threads(0.1 * weights * static_cast<double>(call.P) * static_cast<double>(call.B), threads);
     const std::int64_t tiles = divide_up(call.B, program.width * kernel.lanes);
-    const std::int64_t together = candidates_together(program, call.B, weights), groups = divide_up(call.P, together);
+    const std::int64_t together = candidates_together(program, call.P, call.B, weights);
+    const std::int64_t groups = divide_up(call.P, together);
     // A candidate's lists serve all its tiles; few candidates are split, or threads would be idle.
     const std::int64_t parts = std::min(tiles, divide_up(4 * threads, groups)), part = divide_up(tiles, parts);
     std::vector<Workplace> workplaces(static_cast<std::size_t>(threads));

@@ -54,7 +54,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parsed(arguments)
     plan = replace(QUICK if options.quick else Plan(), **{
         name: value for name in ("networks", "seeds", "sparsities", "strategies", "seconds", "evaluations",
-                                 "tune_epochs")
+                                 "epochs", "tune_epochs")
         if (value := getattr(options, name)) is not None})
     folder = options.out or Path("runs") / ("study_quick" if options.quick else "study")
     sources = Sources(options.data, options.cifar, QUICK_LIMIT if options.quick else None)
@@ -78,6 +78,7 @@ def parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
                         help="all that need no other package, if not named")
     parser.add_argument("--seconds", type=float, help="of a search; 0 leaves the bake-off at equal seconds out")
     parser.add_argument("--evaluations", type=int, help="of a search; 0 leaves that bake-off out")
+    parser.add_argument("--epochs", type=int, help="that a network is trained; what the study says if not given")
     parser.add_argument("--tune-epochs", type=int, help="of fine-tuning; 0 leaves it out")
     parser.add_argument("--data", type=Path, help="folder of mnist/ and fashion-mnist/, idx files")
     parser.add_argument("--cifar", type=Path, help="folder of train/<class>/ and test/<class>/, pictures")

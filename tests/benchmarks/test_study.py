@@ -19,6 +19,7 @@ from benchmarks.study.plan import AUTO, DENSE, MAGNITUDE, OTHER_SEED, RANDOM, Ce
 from optprune_fast.bench.machine import on_threads
 from optprune_fast.data import Dataset
 from optprune_fast.models import MLP
+from optprune_fast.runtime.files import load_tensors
 from optprune_fast.search import STRATEGIES
 from optprune_fast.testing.tolerance import assert_as_accurate
 
@@ -200,7 +201,9 @@ def test_different_cells_have_different_files():
 def test_the_command_writes_its_document_and_its_section_only(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     run.main(["--quick", "--networks", "toy", "--seconds", "0", "--evaluations", "10", "--strategies", "genetic",
-              "--seeds", "0", "--tune-epochs", "0"])
+              "--seeds", "0", "--epochs", "3", "--tune-epochs", "0"])
+    trained = load_tensors(tmp_path / "runs" / "study_quick" / "networks" / "toy-0.safetensors", kind="network")[1]
+    assert ", 3 epochs," in trained["recipe"]
     document = json.loads((tmp_path / "runs" / "study_quick" / "study.json").read_text())
     assert document["kind"] == "study"
     assert document["machine"]["threads"] == 1

@@ -17,6 +17,9 @@ from optprune_fast.bench.rival import Prepared, Rival
 from optprune_fast.runtime.errors import message
 
 
+PAUSE = 0.02  # seconds before a timed call: the threads of the call before still spin, on the cores of whoever is next
+
+
 @dataclass
 class Lane:
     """One rival in one cell: `declined` says why it does not run; else `error` is from the check, times follow."""
@@ -73,6 +76,7 @@ def race(problem: Problem, rivals: Sequence[Rival], density: float, candidates: 
         flop.append(problem.useful_flop(masks.packed) or 0)
         first: tuple[str, Tensor] | None = None
         for lane in open_lanes:
+            time.sleep(PAUSE)
             start = time.perf_counter()
             fitness = call(lane, masks)
             lane.seconds.append(time.perf_counter() - start)

@@ -88,7 +88,11 @@ def speed(documents: Sequence[Document]) -> str:
         at = {row["density"]: text(row["ratio"], "{:.1f}×") for row in own}
         table.append([f"{network}, {P} masks, {B} samples", *(at.get(density, "") for density in densities)])
     head = ["weights kept", *(f"{100 * density:g} %" for density in densities)]
-    return f"{markdown(head, table)}\n\n{from_where(documents[-1], 'benchmarks.masked_forward.run --compile')}"
+    machine = documents[-1]["machine"]
+    commits = dict.fromkeys(str(document["machine"]["commit"]) for document in documents)
+    where = from_where({"machine": {**machine, "commit": " and ".join(commits)}},
+                       "benchmarks.masked_forward.run --compile")
+    return f"{markdown(head, table)}\n\n{where}"
 
 
 def memory(rows: Sequence[Row]) -> str:
@@ -175,12 +179,17 @@ def filled(page: str, name: str, content: str) -> str:
 
 
 def newest(name: str, folder: Path) -> list[Document]:
-    """The documents of a kind that the latest of their commits measured, oldest first; one run may fill several. All of
-    them where each processor has its own."""
+    """The documents of a kind that the latest one's processor measured on its day, oldest first: one run of a benchmark
+    may fill several, and each names its commit. All of them where each processor has its own."""
     documents: list[Document] = list(results.read(name, folder))
     if name in OF_EACH_PROCESSOR:
         return documents
-    return [d for d in documents if d["machine"]["commit"] == documents[-1]["machine"]["commit"]]
+    return [document for document in documents if _where_and_when(document) == _where_and_when(documents[-1])]
+
+
+def _where_and_when(document: Document) -> tuple[str, str]:
+    machine = document["machine"]
+    return machine["processor"], machine["date"][:10]
 
 
 def main(folder: Path = results.FOLDER, docs: Path = DOCS, readme: Path | None = None,

@@ -97,6 +97,13 @@ def test_the_newest_file_counts(tmp_path):
     assert results.read("moves", tmp_path)[-1]["machine"]["date"] == "2026-02-01"
 
 
+def test_files_of_one_processor_and_day_belong_together(tmp_path):
+    measured = (("one", "2026-01-01T08", "a"), ("one", "2026-02-01T08", "b"), ("one", "2026-02-01T09", "c"))
+    for processor, date, commit in measured:
+        results.write(commit, "moves", [], {"date": date, "processor": processor, "commit": commit}, {}, tmp_path)
+    assert [document["machine"]["commit"] for document in report.newest("moves", tmp_path)] == ["b", "c"]
+
+
 def test_sections_of_layers_keep_the_newest_file_of_each_processor(tmp_path):
     measured = (("one", "2026-01-01", "a"), ("other", "2026-02-01", "b"), ("one", "2026-03-01", "c"))
     for processor, date, commit in measured:

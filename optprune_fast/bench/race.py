@@ -16,7 +16,6 @@ from optprune_fast.bench.problem import Masks, Problem, fresh_masks
 from optprune_fast.bench.rival import Prepared, Rival
 from optprune_fast.runtime.errors import message
 
-
 PAUSE = 0.02  # seconds before a timed call: the threads of the call before still spin, on the cores of whoever is next
 
 

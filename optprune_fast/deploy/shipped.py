@@ -51,7 +51,7 @@ LINEAR = {
     "avx2": LinearCost(6_000_000, near=(0.085, 0.131, 0.177, 0.453, 1.557, 5.973, 23.637),
                        far=(0.25, 0.296, 0.342, 0.618, 1.722, 6.138, 23.802), call=40_000,
                        kept=(0.38, 0.38, 0.38, 0.672, 2.688, 10.752, 43.008), turned=0.5),
-    # Sapphire Rapids with 2 MiB of second-level cache; dense ones rather cheap
+    # An Intel Xeon with 2 MiB of second-level cache; dense ones rather cheap
     "avx512": LinearCost(750_000, near=(0.056, 0.039, 0.073, 0.29, 0.8, 2.75, 11.6),
                          far=(0.135, 0.137, 0.28, 0.385, 0.92, 2.94, 11.7), call=14_000,
                          kept=(0.3, 0.4, 0.42, 0.6, 1.75, 6.5, 26.0), turned=0.8),

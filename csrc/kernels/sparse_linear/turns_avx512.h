@@ -1,4 +1,4 @@
-// The turns of a slice: two at once by a gather of sixteen, which on Golden Cove takes a sixth less time than single
+// The turns of a slice: two at once by a gather of sixteen, which on an Intel Xeon takes a sixth less time than single
 // loads that insert, and the last ones under a mask, for the processor guesses wrong where each row ends. See turns.h for
 // the meaning of each function.
 #ifndef OPTPRUNE_KERNELS_SPARSE_LINEAR_TURNS_AVX512_H
@@ -11,7 +11,7 @@
 namespace optprune::sparse_linear {
 namespace {
 
-// Golden Cove loads three registers of half the width in the time of two.
+// Such a Xeon loads three registers of half the width in the time of two.
 constexpr const Kernel *narrow = &avx2;
 
 constexpr std::int64_t turns_at_once = 2;

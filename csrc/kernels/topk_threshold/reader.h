@@ -130,7 +130,9 @@ class Reader {
 
     void keep_list(const Pass &pass, Tile &tile) {
         tile.listed = pass.listed;
-        tile.list = pass.listed > 0 ? listed_.fetch_add(pass.listed, std::memory_order_relaxed) : 0;
+        tile.list = 0;
+        if (tile.listed == 0) return;
+        tile.list = listed_.fetch_add(tile.listed, std::memory_order_relaxed);
         if (tile.list + tile.listed > room_) return;  // what does not fit is found by its number
         memcpy(keys_.get() + tile.list, pass.keys, static_cast<std::size_t>(tile.listed) * sizeof *pass.keys);
         memcpy(places_.get() + tile.list, pass.places, static_cast<std::size_t>(tile.listed) * sizeof *pass.places);

@@ -13,6 +13,7 @@ from optprune_fast.masks.torch_prune import from_torch_prune
 from optprune_fast.ops.topk_threshold import topk_threshold
 from optprune_fast.recipe.gradual import gradual
 from optprune_fast.recipe.prune import prune
+from optprune_fast.recipe.prune_and_refit import prune_and_refit
 from optprune_fast.recipe.result import Result
 from optprune_fast.recipe.sweep import Sweep, sweep
 from optprune_fast.report.write import report  # shadows the folder's name; `from … import` finds both
@@ -23,6 +24,6 @@ from optprune_fast.version import __version__
 
 __all__ = [
     "Evaluator", "MaskLayout", "PackedMasks", "Result", "Sweep", "__version__", "convert", "doctor", "export",
-    "finetune", "from_torch_prune", "gradual", "layer_budgets", "load", "magnitude", "prune", "random_masks", "refit",
-    "report", "sweep", "topk_threshold",
+    "finetune", "from_torch_prune", "gradual", "layer_budgets", "load", "magnitude", "prune", "prune_and_refit",
+    "random_masks", "refit", "report", "sweep", "topk_threshold",
 ]

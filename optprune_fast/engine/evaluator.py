@@ -176,7 +176,8 @@ class Evaluator:
         Runs on one thread: matrix products round differently on several, and searches must repeat bit for bit.
         """
         self._check_for_gradients("gradients", mask)
-        return gradients.gradients(self._forward, self.objective, self._on_device(), mask, self.memory)
+        weights = self._forward.effective(mask)
+        return gradients.gradients(self._forward, self.objective, self._on_device(), weights, self.memory)
 
     def mean_gradients(self, mask: PackedMasks, samples: Tensor) -> dict[str, Tensor]:
         """{name: g}: for every effective weight the mean gradient over some samples, int64 [S], as numbers in the order

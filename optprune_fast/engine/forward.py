@@ -52,6 +52,10 @@ class MaskedForward:
             words = torch.zeros(1, 1, 1, dtype=torch.int64, device=self.device)
             return masked_linear.operation.resolve(example, example, words, backend=self.backend).backend
 
+    def effective(self, mask: PackedMasks) -> dict[str, Tensor]:
+        """{name: weight * mask}, under one mask."""
+        return {name: self.state[name] * bits[0] for name, bits in mask.to_dense().items()}
+
     def dense(self, batch: Batch) -> Tensor:
         """[B, …]: outputs of the unpruned network."""
         with eval_mode(self.model), torch.inference_mode():

@@ -23,15 +23,13 @@ from optprune_fast.engine.gradients_layers import add_layer_by_layer
 from optprune_fast.engine.gradients_proof import proof_of
 from optprune_fast.engine.gradients_sums import Problem, Sums
 from optprune_fast.engine.objective import Objective
-from optprune_fast.masks.packed import PackedMasks
 from optprune_fast.plan.model import eval_mode
 from optprune_fast.runtime.threads import one_thread
 
 
-def gradients(forward: MaskedForward, objective: Objective, batches: Iterable[Batch], mask: PackedMasks,
+def gradients(forward: MaskedForward, objective: Objective, batches: Iterable[Batch], weights: dict[str, Tensor],
               memory: int) -> dict[str, tuple[Tensor, Tensor]]:
-    """{name: (mean gradient, mean squared per-sample gradient)} of the effective weights under one mask."""
-    weights = {name: forward.state[name] * bits[0] for name, bits in mask.to_dense().items()}
+    """{name: (mean gradient, mean squared per-sample gradient)} at these effective weights."""
     problem = Problem(forward, objective, weights, memory)
     sums = Sums.zeros(weights)
     samples = 0

@@ -35,7 +35,7 @@ def mean_gradients(forward: MaskedForward, objective: Objective, batches: Iterab
 
     sample_bytes:  of the largest values of a sample
     """
-    weights = {name: forward.state[name] * bits[0] for name, bits in mask.to_dense().items()}
+    weights = forward.effective(mask)
     total = {name: torch.zeros_like(weight) for name, weight in weights.items()}
     chunks = [chunk for batch in batches for chunk in batch.chunks(chunk_size(batch.size, sample_bytes))]
     with eval_mode(forward.model), one_thread(), _workers(forward, objective, len(chunks)) as each:

@@ -9,7 +9,15 @@ import torch
 from torch import Tensor, nn
 
 from optprune_fast.engine.batches import Batch
-from optprune_fast.engine.objective import Objective, UserObjective, check_targets, named_or_own
+from optprune_fast.engine.objective import (
+    NAMED,
+    Objective,
+    UserObjective,
+    check_targets,
+    cross_entropy,
+    kl_to_dense,
+    named_or_own,
+)
 from optprune_fast.runtime.errors import message
 
 JUDGED_AT_ONCE = 1000  # samples
@@ -19,9 +27,11 @@ class Loss:
     """An objective of the evaluator, as training needs it.
 
     teacher: the unpruned network, in eval mode, where the objective compares with it
+    distill: share of what is learnt from its classes instead of the targets, where those are classes
     """
 
-    def __init__(self, where: str, model: nn.Module, batches: list[Batch], objective: str | UserObjective) -> None:
+    def __init__(self, where: str, model: nn.Module, batches: list[Batch], objective: str | UserObjective,
+                 distill: float = 0.0) -> None:
         dense = deepcopy(model).eval().requires_grad_(False)
         device = device_of(model)
         example = batches[0].pick(slice(0, 2)).to(device)
@@ -34,6 +44,8 @@ class Loss:
             for batch in batches:
                 like = outputs.new_empty(()).expand(batch.size, *outputs.shape[1:])
                 check_targets(self.objective.name, like, batch.targets)
+        if distill:
+            self.objective = distilled(where, self.objective, distill)
         self.teacher = dense if self.objective.needs_dense else None
         self.device = device
 
@@ -65,3 +77,16 @@ class Loss:
 def device_of(model: nn.Module) -> torch.device:
     """Where the model's parameters lie."""
     return next(model.parameters()).device
+
+
+def distilled(where: str, objective: Objective, share: float) -> Objective:
+    """Cross-entropy with targets of which a share is what the unpruned network says (Hinton, Vinyals, Dean:
+    Distilling the knowledge in a neural network, 2015), but for a constant."""
+    if objective is not NAMED["cross_entropy"]:
+        raise ValueError(message(where, "distill= mixes the targets of cross-entropy with the unpruned network's "
+                                 "classes", "distill=0 takes any objective", distill=share, objective=objective.name))
+
+    def per_sample(outputs: Tensor, targets: Tensor | None, dense: Tensor | None) -> Tensor:
+        return cross_entropy(outputs, targets).lerp(kl_to_dense(outputs, targets, dense), share)
+
+    return Objective(f"{share:g} distilled", per_sample, needs_targets=True, needs_dense=True)

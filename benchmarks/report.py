@@ -162,7 +162,7 @@ SECTIONS: dict[str, Section] = {"masked_forward": masked_forward, "cost": cost, 
                                 "study": study.section, "threshold": top_k}
 
 
-OF_EACH_PROCESSOR = ("deploy_latency", "deploy_networks")
+EACH_HAS_A_PLACE = ("deploy_latency", "deploy_networks", "study")
 
 
 def filled(page: str, name: str, content: str) -> str:
@@ -180,9 +180,9 @@ def filled(page: str, name: str, content: str) -> str:
 
 def newest(name: str, folder: Path) -> list[Document]:
     """The documents of a kind that the latest one's processor measured on its day, oldest first: one run of a benchmark
-    may fill several, and each names its commit. All of them where each processor has its own."""
+    may fill several, and each names its commit. All of them where each has a place of its own."""
     documents: list[Document] = list(results.read(name, folder))
-    if name in OF_EACH_PROCESSOR:
+    if name in EACH_HAS_A_PLACE:
         return documents
     return [document for document in documents if _where_and_when(document) == _where_and_when(documents[-1])]
 

@@ -15,7 +15,8 @@ AUTO, CORE = "auto", 0.3  # the searches of "auto" run again with `small=CORE`
 @dataclass(frozen=True)
 class Plan:
     """seconds, evaluations: of a search, for the two bake-offs; None leaves one out.
-    epochs, tune_epochs: None is what the network says; tune_epochs=0 leaves fine-tuning out"""
+    epochs, tune_epochs: None is what the network says; tune_epochs=0 leaves fine-tuning out
+    controls: also the masks of another seed, random small weights and "auto" with a core"""
 
     networks: tuple[str, ...] = tuple(NETWORKS)
     seeds: tuple[int, ...] = (0, 1, 2, 3, 4)
@@ -25,6 +26,7 @@ class Plan:
     evaluations: int | None = 2000
     epochs: int | None = None
     tune_epochs: int | None = None
+    controls: bool = True
 
     def other_seed(self, seed: int) -> int:
         """Whose training the control takes its mask from."""
@@ -73,13 +75,13 @@ def cells(plan: Plan, name: str, seed: int) -> Iterator[Cell]:
     epochs = network.tune_epochs if plan.tune_epochs is None else plan.tune_epochs
     yield from _with_tuning(Cell(name, seed, 0.0, DENSE), epochs)
     for sparsity in plan.sparsities:
-        for method in (MAGNITUDE, OTHER_SEED):
+        for method in (MAGNITUDE, OTHER_SEED) if plan.controls else (MAGNITUDE,):
             yield from _with_tuning(Cell(name, seed, sparsity, method), epochs)
         for search in _searches(plan, network, name, seed, sparsity):
             # The bake-off at equal evaluations compares searches: tuning it too would tell nothing new.
             tuning = epochs if search.seconds is not None else 0
             yield from _with_tuning(search, tuning)
-            if search.method == AUTO:
+            if search.method == AUTO and plan.controls:
                 yield from _with_tuning(replace(search, method=RANDOM, of=search.method), tuning)
 
 
@@ -88,7 +90,7 @@ def _searches(plan: Plan, network: Network, name: str, seed: int, sparsity: floa
     for seconds, evaluations in limits:
         if seconds or evaluations:
             for strategy in plan.strategies:
-                for small in (1.0, CORE) if strategy == AUTO else (1.0,):
+                for small in (1.0, CORE) if strategy == AUTO and plan.controls else (1.0,):
                     yield Cell(name, seed, sparsity, strategy, small, seconds, evaluations)
 
 

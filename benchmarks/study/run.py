@@ -3,7 +3,8 @@
     python -m benchmarks.study.run --data data/ --cifar pictures/ [--quick]
 
 A finished cell is a file under --out; a study that was stopped goes on where it was. At the end everything there goes
-into benchmarks/results/study.json and, by it, into docs/RESULTS.md; --quick writes below --out only.
+into benchmarks/results/study.json and, by it, into docs/RESULTS.md; --quick writes below --out only. A part, such as
+one slow network, has a file of its own by --name.
 """
 
 from __future__ import annotations
@@ -54,15 +55,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parsed(arguments)
     plan = replace(QUICK if options.quick else Plan(), **{
         name: value for name in ("networks", "seeds", "sparsities", "strategies", "seconds", "evaluations",
-                                 "epochs", "tune_epochs")
+                                 "epochs", "tune_epochs", "controls")
         if (value := getattr(options, name)) is not None})
     folder = options.out or Path("runs") / ("study_quick" if options.quick else "study")
     sources = Sources(options.data, options.cifar, QUICK_LIMIT if options.quick else None)
     machine = {**describe_machine(), "threads": options.threads}
     with on_threads(options.threads):
         rows = study(plan, sources, folder, lambda line: print(line, flush=True))
-    document = results.write("study", "study", rows, machine, {"quick": options.quick},
-                             folder if options.quick else None)
+    document = results.write("_".join(filter(None, ("study", options.name))), "study", rows, machine,
+                             {"quick": options.quick}, folder if options.quick else None)
     print(f"\n{table.section([json.loads(document.read_text())])}\n\nwritten: {document}")
     if not options.quick:
         print("and", report.DOCS / "RESULTS.md", *report.main(only=("study",)))
@@ -80,6 +81,9 @@ def parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--evaluations", type=int, help="of a search; 0 leaves that bake-off out")
     parser.add_argument("--epochs", type=int, help="that a network is trained; what the study says if not given")
     parser.add_argument("--tune-epochs", type=int, help="of fine-tuning; 0 leaves it out")
+    parser.add_argument("--controls", action=argparse.BooleanOptionalAction, default=True,
+                        help="masks of another seed, random small weights, and auto with a core")
+    parser.add_argument("--name", help="of a part: its rows go into study_NAME.json, beside those of other parts")
     parser.add_argument("--data", type=Path, help="folder of mnist/ and fashion-mnist/, idx files")
     parser.add_argument("--cifar", type=Path, help="folder of train/<class>/ and test/<class>/, pictures")
     parser.add_argument("--threads", type=int, default=1)

@@ -17,7 +17,11 @@ HEADER = ("method", "sparsity", "limit", "tuned, epochs", "networks", "test accu
 
 
 def section(documents: Sequence[Mapping[str, Any]]) -> str:
-    document = documents[-1]
+    """The tables of all documents, one after another."""
+    return "\n\n".join(map(_section, documents))
+
+
+def _section(document: Mapping[str, Any]) -> str:
     found = summaries(document["rows"])
     parts = []
     for name in dict.fromkeys(s.network for s in found):

@@ -198,6 +198,12 @@ def test_different_cells_have_different_files():
     assert Cell("toy", 0, 0.9, AUTO, 1.0, 2.0).path != Cell("toy", 0, 0.9, AUTO, 1.0, 3.0).path
 
 
+def test_without_controls_only_the_searches_are_left():
+    found = list(cells(Plan(networks=("toy",), sparsities=(0.9,), strategies=(AUTO,), evaluations=None, tune_epochs=0,
+                            controls=False), "toy", 0))
+    assert [(cell.method, cell.small) for cell in found] == [(DENSE, None), (MAGNITUDE, None), (AUTO, 1.0)]
+
+
 def test_the_command_writes_its_document_and_its_section_only(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     run.main(["--quick", "--networks", "toy", "--seconds", "0", "--evaluations", "10", "--strategies", "genetic",
@@ -212,4 +218,8 @@ def test_the_command_writes_its_document_and_its_section_only(tmp_path, monkeypa
     page.write_text("a <!-- study table --><!-- /study table --> b <!-- moves table -->kept<!-- /moves table -->")
     assert report.main(tmp_path / "runs" / "study_quick", tmp_path, only=("study",)) == ["study"]
     assert "**genetic**" in page.read_text()
+    run.main(["--quick", "--networks", "toy", "--seconds", "0", "--evaluations", "10", "--strategies", "genetic",
+              "--seeds", "0", "--epochs", "3", "--tune-epochs", "0", "--no-controls", "--name", "part"])
+    assert report.main(tmp_path / "runs" / "study_quick", tmp_path, only=("study",)) == ["study"]
+    assert page.read_text().count("**a toy**, 1 network, ") == 2
     assert page.read_text().endswith("<!-- moves table -->kept<!-- /moves table -->")

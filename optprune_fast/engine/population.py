@@ -66,7 +66,7 @@ class Population(Tiled):
         self.layout = layout
         self.chained = chained(graph)
         self.program = lower(graph, layout, state, width, reuse=not keep, apart=self.chained if keep else 0, loss=loss,
-                             in_place=not keep, stripes=not keep)
+                             in_place=not keep, turns=not keep)
         self._plan, self._alive = build(native.module(), self.program)
 
     def _tiles(self, x: Tensor | None, samples: int, width: int) -> Tensor | None:

@@ -23,7 +23,7 @@ from optprune_fast.plan.graph import Graph, Node
 from optprune_fast.plan.placed import Buffer, Placed, Space, contiguous, in_order, order_of, picture
 from optprune_fast.plan.program import InputUse, LayerUse, Program, Step
 from optprune_fast.plan.refusal import CannotLower, refusal
-from optprune_fast.plan.stripes import in_stripes
+from optprune_fast.plan.turns import in_turns
 
 POSITIONAL = {"conv2d", "max_pool", "avg_pool", "matmul", "embedding", "halo", "gather"}
 KEEPS_ORDER = {"activation", "add", "sub", "mul", "scale", "affine", "layer_norm"}
@@ -33,7 +33,7 @@ ACTIVATING = {"linear", "add", "sub", "mul", "scale", "max_pool", "avg_pool", "m
 
 
 def lower(graph: Graph, layout: MaskLayout, state: Mapping[str, Tensor], width: int, *, reuse: bool = True,
-          apart: int = 0, loss: bool = True, in_place: bool = False, stripes: bool = False) -> Program:
+          apart: int = 0, loss: bool = True, in_place: bool = False, turns: bool = False) -> Program:
     """The program of a graph with these weights.
 
     width:  registers of samples in a wide tile, 1 to 8
@@ -41,13 +41,13 @@ def lower(graph: Graph, layout: MaskLayout, state: Mapping[str, Tensor], width: 
     apart:  so many last layers leave the activation that follows to a step of its own; all others apply it
     loss:   there is room for the dense outputs, which some losses need; without it the program is for its outputs only
     in_place:  a convolution that adds a picture may write over it, as the kernel reads a number before it writes there
-    stripes:  convolutions between which a picture outgrows the cache take turns (plan/stripes.py)
+    turns:  steps between which values outgrow the cache take turns (plan/turns.py)
 
     Raises `CannotLower` where a node has no native step.
     """
     lowering = Lowering(graph, layout, state, width, apart, loss, in_place)
     lowering.run()
-    lowering.finish(reuse, stripes)
+    lowering.finish(reuse, turns)
     return lowering.program
 
 
@@ -279,9 +279,9 @@ class Lowering:
             self.program.inputs.append(InputUse("dense", dense))
         self.add(Step("loss", False, flat, flat, dense, name="loss"))
 
-    def finish(self, reuse: bool, stripes: bool) -> None:
+    def finish(self, reuse: bool, turns: bool) -> None:
         """Decide what runs, and where in its space each buffer starts."""
-        self.program.runs = in_stripes(self.program) if stripes else list(enumerate(self.program.steps))
+        self.program.runs = in_turns(self.program) if turns else list(enumerate(self.program.steps))
         for space in ("narrow", "wide"):
             self.program.sizes[space] = assign([b for b in self.program.buffers if b.space == space], reuse)
         for space in ("narrow_input", "wide_input"):

@@ -40,6 +40,9 @@ class Step:
     name: str = ""
 
 
+Run = tuple[int, Step]  # a step or a part of it, and the index of the step
+
+
 @dataclass
 class LayerUse:
     """One use of a weight: its rows, and what each column is multiplied with.
@@ -73,12 +76,12 @@ class InputUse:
 class Program:
     """Steps and layers of one network, for wide tiles of `width` registers of samples.
 
-    runs: what a kernel runs: the steps, or parts of some, each with the index of its step
+    runs: what a kernel runs: the steps, or parts of some
     """
 
     width: int
     steps: list[Step] = field(default_factory=list)
-    runs: list[tuple[int, Step]] = field(default_factory=list)
+    runs: list[Run] = field(default_factory=list)
     layers: list[LayerUse] = field(default_factory=list)
     inputs: list[InputUse] = field(default_factory=list)
     buffers: list[Buffer] = field(default_factory=list)

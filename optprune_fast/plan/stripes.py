@@ -15,34 +15,24 @@ from dataclasses import replace
 import torch
 
 from optprune_fast.plan.placed import Buffer, Placed, picture
-from optprune_fast.plan.program import Program, Step
+from optprune_fast.plan.program import Program, Run, Step
 
 STRIPES = (8, 4)  # rows, as many as ROOM holds: whole patches, and whole pairs where a 2x2 maximum follows
 CACHED = 16384    # registers: a second-level cache of 1 MiB under AVX-512, of 512 KiB under AVX2
 ROOM = CACHED * 3 // 8
 NOTHING = (0, 0, 0, 0, 0)  # the border of a register that nobody writes
-Run = tuple[int, Step]
 
 
-def in_stripes(program: Program) -> list[Run]:
-    """The steps as they run: each with the index of the one that it is, or is a part of.
+def in_stripes(program: Program, index: int) -> list[Run]:
+    """The parts of the two convolutions from `index` on; none where they cannot take turns or should not.
 
-    Pictures between two convolutions that take turns get smaller buffers: memory must not be assigned yet.
+    The picture between them gets a smaller buffer: memory must not be assigned yet.
     """
-    runs: list[Run] = []
-    while len(runs) == 0 or runs[-1][0] + 1 < len(program.steps):
-        index = runs[-1][0] + 1 if runs else 0
-        pair = _pair(program, index)
-        runs += [(index, program.steps[index])] if pair is None else pair.runs()
-    return runs
-
-
-def _pair(program: Program, index: int) -> _Pair | None:
-    """The two convolutions from `index` on, where they can take turns and should."""
     if [step.op for step in program.steps[index:index + 2]] != ["conv2d", "conv2d"]:
-        return None
+        return []
     pair = _Pair(program, index)
-    return pair if pair.can() and sum(buffer.size for buffer in pair.buffers()) > CACHED else None
+    should = pair.can() and sum(buffer.size for buffer in pair.buffers()) > CACHED
+    return pair.runs() if should else []
 
 
 class _Pair:

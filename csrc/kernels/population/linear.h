@@ -10,6 +10,7 @@ namespace {
 
 constexpr std::int64_t most_registers = 8;
 constexpr int block_registers = 4;  // of a block of Vec::block_rows rows
+constexpr std::int64_t line = 16;   // floats
 
 template <int R>
 void add_row(const float *x, const Kept *kept, const Kept *end, float bias, Vec low, float *sums) {
@@ -85,7 +86,8 @@ struct Block {
     float bias[Vec::block_rows];
 };
 
-// G rows by H registers in registers: a column of the tile serves G rows.
+// G rows by H registers in registers: a column of the tile serves G rows. The weights of the next block are fetched
+// meanwhile, a cache line of each row at a time.
 template <int G, int H>
 void add_block(const float *x, std::int64_t x_step, const float *weights, std::int64_t weights_step,
                std::int64_t columns, bool adds, const Block &block, Vec low) {
@@ -94,6 +96,9 @@ void add_block(const float *x, std::int64_t x_step, const float *weights, std::i
         for (int h = 0; h < H; ++h) sum[g][h] = adds ? Vec::load(block.sums[g] + h * L) : Vec::spread(block.bias[g]);
     }
     for (std::int64_t i = 0; i < columns; ++i) {
+        if (i % line == 0) {
+            for (int g = 0; g < G; ++g) __builtin_prefetch(weights + (G + g) * weights_step + i);
+        }
         const float *column = x + i * x_step;
         Vec weight[G];
         for (int g = 0; g < G; ++g) weight[g] = Vec::spread(weights[g * weights_step + i]);

@@ -198,12 +198,13 @@ void multiply_block(const Product &at, std::int64_t m, std::int64_t n) {
     }
 }
 
-template <int C>
-void multiply_columns(const Product &at, std::int64_t M, std::int64_t n) {
-    std::int64_t m = 0;
-    for (; m + 3 <= M; m += 3) multiply_block<3, C>(at, m, n);
-    if (M - m == 2) multiply_block<2, C>(at, m, n);
-    if (M - m == 1) multiply_block<1, C>(at, m, n);
+// Rows from m on, R at a time as long as there are so many.
+template <int C, int R = Vec::block_rows>
+void multiply_columns(const Product &at, std::int64_t M, std::int64_t n, std::int64_t m = 0) {
+    for (; m + R <= M; m += R) multiply_block<R, C>(at, m, n);
+    if constexpr (R > 1) {
+        if (m < M) multiply_columns<C, R - 1>(at, M, n, m);
+    }
 }
 
 inline void matmul(const Tile &tile, const Step &step) {

@@ -113,42 +113,39 @@ inline Vec exponential_less_one(Vec x) {
 inline Vec logistic_unit(Vec x) { return Vec::mul(Vec::max(Vec::spread(-80.0f), x), logistic(x)); }
 
 // x Φ(x) = max(0, x) - u Φ(-u) with u = |x|, which loses no digits on the negative side.
-// Φ(-u) = e^(-u²/2) p(u) / q(u) for u <= 13; beyond nothing is left of it. The part of u² that does not fit a float is
-// taken off the argument once that is small.
+// Φ(-u) = e^(-u²/2) p(u) / q(u) for u <= 13; beyond nothing is left of it. u² = r - 2 n ln 2 with whole n and small r,
+// in which the product u² is not rounded.
 template <int N>
 void gaussian_units(Vec (&x)[N]) {
-    static const float e[] = {1.0f, 0.5f, 0.125f, 0.16666573f / 8, 0.041666456f / 16, 0.0083637768f / 32,
-                              0.0013934545f / 64};  // of exponentials(), for half the argument
+    static const float e[] = {1.0f, -0.5f, 0.125f, -0.16666573f / 8, 0.041666456f / 16, -0.0083637768f / 32,
+                              0.0013934545f / 64};  // of exponentials(), for -r/2
     static const float p[] = {0.5f, 0.434975654f, 0.1807836f, 0.0398086496f, 0.00399433402f};
     static const float q[] = {1.0f, 1.66783623f, 1.19230402f, 0.4629997f, 0.0997931361f, 0.0100121601f};
     const Vec whole = Vec::spread(12582912.0f + 127.0f);
-    Vec size[N], rest[N], counted[N], tail[N];
+    Vec size[N], rest[N], part[N], tail[N];
     for (int i = 0; i < N; ++i) size[i] = Vec::min(Vec::spread(13.0f), absolute(x[i]));
     for (int i = 0; i < N; ++i) {
-        const Vec minus = negative(size[i]), square = Vec::mul(minus, size[i]);  // -u²
-        const Vec lost = Vec::fma(minus, minus, square);
-        counted[i] = Vec::fma(square, Vec::spread(0.72134752f), whole);
-        const Vec n = Vec::sub(counted[i], whole);
-        rest[i] = Vec::fma(n, Vec::spread(4.2438888e-4f), Vec::fma(n, Vec::spread(-1.38671875f), square));
-        rest[i] = Vec::sub(rest[i], lost);
-        tail[i] = minus;
+        const Vec counted = Vec::fma(Vec::mul(size[i], size[i]), Vec::spread(-0.72134752f), whole);
+        const Vec n = Vec::sub(counted, whole);
+        rest[i] = Vec::fma(size[i], size[i], Vec::mul(n, Vec::spread(1.38671875f)));
+        rest[i] = Vec::fma(n, Vec::spread(-4.2438888e-4f), rest[i]);
+        tail[i] = Vec::mul(size[i], Vec::power_of_two(counted));
     }
-    for (int i = 0; i < N; ++i) tail[i] = Vec::mul(tail[i], Vec::power_of_two(counted[i]));
-    for (int i = 0; i < N; ++i) counted[i] = Vec::fma(rest[i], Vec::spread(e[6]), Vec::spread(e[5]));
+    for (int i = 0; i < N; ++i) part[i] = Vec::fma(rest[i], Vec::spread(e[6]), Vec::spread(e[5]));
     for (int k = 4; k >= 0; --k) {
-        for (int i = 0; i < N; ++i) counted[i] = Vec::fma(counted[i], rest[i], Vec::spread(e[k]));
+        for (int i = 0; i < N; ++i) part[i] = Vec::fma(part[i], rest[i], Vec::spread(e[k]));
     }
-    for (int i = 0; i < N; ++i) tail[i] = Vec::mul(tail[i], counted[i]);
-    for (int i = 0; i < N; ++i) counted[i] = Vec::fma(size[i], Vec::spread(p[4]), Vec::spread(p[3]));
+    for (int i = 0; i < N; ++i) tail[i] = Vec::mul(tail[i], part[i]);
+    for (int i = 0; i < N; ++i) part[i] = Vec::fma(size[i], Vec::spread(p[4]), Vec::spread(p[3]));
     for (int k = 2; k >= 0; --k) {
-        for (int i = 0; i < N; ++i) counted[i] = Vec::fma(counted[i], size[i], Vec::spread(p[k]));
+        for (int i = 0; i < N; ++i) part[i] = Vec::fma(part[i], size[i], Vec::spread(p[k]));
     }
-    for (int i = 0; i < N; ++i) tail[i] = Vec::mul(tail[i], counted[i]);
-    for (int i = 0; i < N; ++i) counted[i] = Vec::fma(size[i], Vec::spread(q[5]), Vec::spread(q[4]));
+    for (int i = 0; i < N; ++i) tail[i] = Vec::mul(tail[i], part[i]);
+    for (int i = 0; i < N; ++i) part[i] = Vec::fma(size[i], Vec::spread(q[5]), Vec::spread(q[4]));
     for (int k = 3; k >= 0; --k) {
-        for (int i = 0; i < N; ++i) counted[i] = Vec::fma(counted[i], size[i], Vec::spread(q[k]));
+        for (int i = 0; i < N; ++i) part[i] = Vec::fma(part[i], size[i], Vec::spread(q[k]));
     }
-    for (int i = 0; i < N; ++i) x[i] = Vec::add(Vec::max(Vec::zero(), x[i]), Vec::div(tail[i], counted[i]));
+    for (int i = 0; i < N; ++i) x[i] = Vec::sub(Vec::max(Vec::zero(), x[i]), Vec::div(tail[i], part[i]));
 }
 
 }  // namespace

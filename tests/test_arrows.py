@@ -30,6 +30,7 @@ ASIDE = {"data": {"runtime"}, "models": {"runtime"}, "testing": {"runtime", "ops
 # The public names, those that are not built yet, and `python -m optprune_fast`.
 FRONT_DOOR = {"optprune_fast", "optprune_fast.coming", "optprune_fast.__main__"}
 KERNEL_ARROWS = {"moves": {"population"},  # moves rerun parts of a population's program
+                 "look_up": {"population"},  # the first layer of such a program
                  "network": {"population", "sparse_linear"},  # the same programs, their weights in slices
                  "sparse_conv2d": {"sparse_linear"}}  # the same rows over shifted planes
 LEAF_USERS = {"cli"}  # who in the package may import data and models

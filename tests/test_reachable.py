@@ -26,8 +26,9 @@ SUBJECTS = [pytest.param(s, id=s.name) for s in subjects()]
 VARIANTS = [v for s in subjects() for v in variants(s)]
 BY_VARIANT = [pytest.param(v, id=v.label) for v in VARIANTS]
 NATIVE = [pytest.param(v, id=v.label) for v in VARIANTS if v.backend == "native"]
-# Kernels of whole networks: tests/engine/test_plan.py and tests/deploy/test_network.py ask for each variant.
-ENGINE = {"population", "moves", "network"}
+# Kernels of whole networks: test_plan.py and test_look_up.py in tests/engine, and tests/deploy/test_network.py ask for
+# each variant.
+ENGINE = {"population", "look_up", "moves", "network"}
 needs_native = pytest.mark.skipif(native.missing() is not None, reason=f"needs the compiled module: {native.missing()}")
 
 

@@ -13,6 +13,7 @@
 #include "bindings/population.h"
 #include "common/variants.h"
 #include "kernels/choose_bits/choose_bits.h"
+#include "kernels/look_up/look_up.h"
 #include "kernels/masked_conv2d/masked_conv2d.h"
 #include "kernels/masked_linear/masked_linear.h"
 #include "kernels/moves/moves.h"
@@ -53,6 +54,7 @@ py::dict variants() {
     out["choose_bits"] = rows(optprune::choose_bits::variants);
     out["topk_threshold"] = rows(optprune::topk_threshold::variants);
     out["population"] = rows(optprune::population::variants);
+    out["look_up"] = rows(optprune::look_up::variants);
     out["moves"] = rows(optprune::moves::variants);
     out["network"] = rows(optprune::network::variants);
     out["sparse_linear"] = rows(optprune::sparse_linear::variants);

@@ -1,9 +1,10 @@
-// The population kernel and its moves.
+// The population kernel, its first layer by look-up, and its moves.
 #include "bindings/population.h"
 
 #include <pybind11/stl.h>
 
 #include "bindings/plan.h"
+#include "kernels/look_up/look_up.h"
 
 namespace py = pybind11;
 
@@ -13,7 +14,7 @@ using namespace optprune::population;
 using optprune::bindings::Plan;
 void run_plan(const std::string &isa, std::int64_t threads, const Plan &plan, Address narrow_input, Address wide_input,
               Address targets, Address words, std::int64_t words_step, Address sums, Address outputs, std::int64_t P,
-              std::int64_t B, std::int64_t loss, Address seconds) {
+              std::int64_t B, std::int64_t loss, Address seconds, bool looks_up) {
     const Program program = plan.program();
     const Call call{program, at<const float>(narrow_input), at<const float>(wide_input),
                     at<const std::int64_t>(targets), at<const std::uint64_t>(words), at<double>(sums),
@@ -21,7 +22,7 @@ void run_plan(const std::string &isa, std::int64_t threads, const Plan &plan, Ad
                     at<double>(seconds)};
     const optprune::Isa wanted = isa_named(isa);
     const py::gil_scoped_release released;
-    optprune::population::run(wanted, threads, call);
+    (looks_up ? optprune::look_up::run : optprune::population::run)(wanted, threads, call);
 }
 
 void run_moves(const std::string &isa, std::int64_t threads, const Plan &plan, Address narrow_input, Address wide_input,
@@ -58,6 +59,9 @@ void bind_population(py::module_ &m) {
         return optprune::moves::has_slopes(plan.program(), chained);
     });
     m.def("population", &run_plan);
+    m.def("look_up_together", [](const std::string &isa, const Plan &plan) {
+        return optprune::look_up::candidates_together(isa_named(isa), plan.program());
+    });
     m.def("population_turn", &turn);
     m.def("population_lanes", [](const std::string &isa) { return lanes(isa_named(isa)); });
 }

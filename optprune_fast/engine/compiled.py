@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from optprune_fast.engine import look_up
 from optprune_fast.engine.batches import Batch, Signature
 from optprune_fast.engine.families import find_families, flips
 from optprune_fast.engine.forward import MaskedForward
@@ -63,12 +64,13 @@ class CompiledForward:
     reason:   why none runs, or "" if all do so far
     compared: the objective if it compares with the dense network, else ""
     memory:   bytes that values between parts of a network may take, where torch runs some of its parts
+    lookup:   the first layer may go by table look-up
     """
 
     def __init__(self, forward: MaskedForward, layout: MaskLayout, batches: Batches, backend: str, reason: str,
-                 compared: str, memory: int) -> None:
+                 compared: str, memory: int, lookup: bool) -> None:
         self.forward, self.layout, self.batches, self.backend, self.reason = forward, layout, batches, backend, reason
-        self.compared, self.memory = compared, memory
+        self.compared, self.memory, self.lookup = compared, memory, lookup
         self._sized_for = batches.kinds  # subsets share programs, and tiles must have one width
         self._graphs: dict[Signature, Graph] = {}
         self._slices = Slices()
@@ -160,9 +162,15 @@ class CompiledForward:
         return total
 
     def _piece_sums(self, words: Tensor, piece: Piece, objective: str) -> Tensor:
-        program = self._program(piece.kind, keep=False)
+        program = self.runner_of(words, self._program(piece.kind, keep=False))
         return self._slices.sums(lambda some: program.sums(some, piece.turned, piece.classes, objective), words,
                                  piece.turned.samples)
+
+    def runner_of(self, words: Tensor, program: Runner) -> Runner:
+        """Who sums the objective for these candidates: the program, or the same with its first layer by look-up."""
+        if self.lookup and isinstance(program, Population) and look_up.takes(program, words):
+            return program.by_look_up
+        return program
 
     def _piece_move_sums(self, words: Tensor, moves: Tensor, piece: Piece, objective: str, exact: bool) -> Tensor:
         program = self._program(piece.kind, keep=True)
@@ -174,7 +182,7 @@ class CompiledForward:
         network of which torch runs some."""
         batch = next(iter(self.batches))
         piece = next(self._turned([batch.pick(slice(0, TIMED_SAMPLES))]))
-        program = self.program(batch)
+        program = self.runner_of(words, self.program(batch)) if objective.named else self.program(batch)
         assert isinstance(program, (Population, Mixed))
         return program.seconds(words, piece.turned, objective.name if objective.named else "outputs", piece.classes)
 

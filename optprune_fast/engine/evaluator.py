@@ -9,7 +9,7 @@ from functools import cached_property
 import torch
 from torch import Tensor, nn
 
-from optprune_fast.engine import gradients
+from optprune_fast.engine import gradients, look_up
 from optprune_fast.engine import objective as objectives
 from optprune_fast.engine.batches import Batch, Data
 from optprune_fast.engine.chunks import ChunkPlan, sample_bytes
@@ -55,6 +55,10 @@ class Evaluator:
     hand_over:  with backend "auto", candidates so dense that torch should be faster than the native plan go to torch,
                 by a rule that `explain()` states and no clock decides. False keeps them, and bits then are the same
                 on every CPU; so does backend="native"
+    lookup:     where many candidates are evaluated at once and most weights are kept, the first layer, a linear one,
+                goes by table look-up if that is predicted to be faster, by a rule that `explain()` names and no clock
+                decides. Sums are then added in another order, so within rounding fitness depends on how many are
+                evaluated in a call and what they keep, and on the CPU: not the default
 
     Weights are a snapshot: `refresh()` takes them anew. Fitness is the mean over samples, however they are batched.
 
@@ -71,7 +75,7 @@ class Evaluator:
     def __init__(self, model: nn.Module, data: Data, objective: str | UserObjective = "cross_entropy",
                  backend: str = "auto", *, layout: MaskLayout | None = None, memory: int | None = None,
                  plan: bool = True, reuse: Collection[str] = ("duplicates", "prefix"),
-                 stream: bool = False, hand_over: bool = True) -> None:
+                 stream: bool = False, hand_over: bool = True, lookup: bool = False) -> None:
         if isinstance(reuse, str) or not set(reuse) <= set(REUSE):
             raise ValueError(message("Evaluator", f"reuse is a collection of {', '.join(map(repr, REUSE))}",
                                      "reuse=() evaluates each candidate on its own", reuse=reuse))
@@ -87,7 +91,8 @@ class Evaluator:
         self._last_masks: PackedMasks | None = None  # a few, for `explain` to time
         self._compiled = CompiledForward(self._forward, self.layout, self.batches, self.backend,
                                          why_not_compiled(plan, self.backend, self._forward.dtype),
-                                         self.objective.name if self.objective.needs_dense else "", self.memory)
+                                         self.objective.name if self.objective.needs_dense else "", self.memory,
+                                         lookup)
         never = "" if hand_over else "hand_over=False"
         self._hand_over = HandOver(self._compiled, never or asked_for(backend), self.plan(1).samples)
 
@@ -302,7 +307,8 @@ class Evaluator:
 
     def _each_once(self, masks: PackedMasks, objective: str, parents: PackedMasks | None = None) -> Tensor:
         """Fitness by the plan, without the work that `reuse` avoids."""
-        self._last_masks = masks[:4] if len(masks) else self._last_masks
+        shown = look_up.MANY if self._compiled.lookup else 4
+        self._last_masks = masks[:shown] if len(masks) else self._last_masks
         words, place = distinct(masks.words) if "duplicates" in self.reuse else (masks.words, None)
         related = self.reuse & {"prefix", "delta"} and self._compiled.starts_from_parents
         sums = self._hand_over.sums(words, objective, lambda own: (

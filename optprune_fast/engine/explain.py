@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from optprune_fast.engine import cost_probe
+from optprune_fast.engine import cost_probe, look_up
 from optprune_fast.engine.cost import counts_of, way_of
 from optprune_fast.engine.mixed import Mixed
 from optprune_fast.engine.population import Population
@@ -46,6 +46,10 @@ def _plan_table(evaluator: Evaluator, runner: Population, density: float | None)
     samples, rate = evaluator._compiled.timed_samples, cost_probe.probe(runner.isa)
     predicted = torch.tensor([[rate(counts) for counts in counts_of(program, kept, runner.lanes)]
                               for kept in shares]).mean(0) * (1e-6 * samples)
+    looks_up = _looks_up(evaluator, runner, masks, 1.0 if density is None else density)
+    if looks_up:
+        counts = look_up.look_up_counts(runner, look_up.MANY if masks is None else len(masks))
+        predicted[0] = look_up.COEFFICIENTS[runner.isa](counts) * 1e-6 * samples
     spent = None if masks is None else 1e3 / len(masks) * evaluator._compiled.seconds(masks.words, evaluator.objective)
     rows: list[tuple[str, ...]] = [("step", "kind", "tile", "weight", "positions", "density", "way", "predicted ms",
                                     "measured ms")]
@@ -57,11 +61,20 @@ def _plan_table(evaluator: Evaluator, runner: Population, density: float | None)
                      "" if layer is None else "×".join(map(str, layer.weight.shape)),
                      "" if layer is None else str(layer.positions),
                      "" if layer is None else f"{sum(kept) / len(kept):.3f}",
-                     "" if layer is None else _way(step, layer, kept),
+                     "" if layer is None else "look-up" if looks_up and index == 0 else _way(step, layer, kept),
                      f"{float(predicted[index]):.3f}", "" if spent is None else f"{float(spent[index]):.3f}"))
     rows.append(("together", "", "", "", "", "", "", f"{float(predicted.sum()):.3f}",
                  "" if spent is None else f"{float(spent.sum()):.3f}"))
     return [f"times    of a mask, {samples} samples, one thread", *_aligned(rows)]
+
+
+def _looks_up(evaluator: Evaluator, runner: Population, masks: PackedMasks | None, density: float) -> bool:
+    """Whether the first layer of these masks, or of many at this density, goes by table look-up."""
+    if not (evaluator._compiled.lookup and evaluator.objective.named):
+        return False
+    if masks is not None:
+        return evaluator._compiled.runner_of(masks.words, runner) is not runner
+    return look_up.serves(runner, look_up.MANY) and look_up.pays(runner, [density] * look_up.MANY)
 
 
 def _shares(program: Program, masks: PackedMasks | None, density: float) -> list[list[float]]:

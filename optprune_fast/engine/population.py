@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from copy import copy
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -68,6 +70,21 @@ class Population(Tiled):
         self.program = lower(graph, layout, state, width, reuse=not keep, apart=self.chained if keep else 0, loss=loss,
                              in_place=not keep, turns=not keep)
         self._plan, self._alive = build(native.module(), self.program)
+        self._looks_up = False
+
+    @cached_property
+    def together(self) -> int:
+        """How many candidates share a table where the first layer goes by look-up; 0 where it cannot."""
+        answer: int = native.module().look_up_together(self.isa, self._plan)
+        return answer
+
+    @cached_property
+    def by_look_up(self) -> Population:
+        """The same network with its first layer by table look-up."""
+        assert self.together
+        other = copy(self)
+        other._looks_up = True
+        return other
 
     def _tiles(self, x: Tensor | None, samples: int, width: int) -> Tensor | None:
         return None if x is None else tiles(self.isa, x, samples, width, self.program.width)
@@ -124,4 +141,4 @@ class Population(Tiled):
             self.isa, thread_count() if seconds is None else 1, self._plan, address(turned.narrow),
             address(turned.wide), address(targets),
             words.data_ptr(), words.stride(0), address(sums), address(outputs), len(words), turned.samples,
-            LOSSES[objective], address(seconds))
+            LOSSES[objective], address(seconds), self._looks_up)

@@ -42,9 +42,7 @@ struct Vec {
     static Vec load(const float *from) { return {_mm256_loadu_ps(from)}; }
     static Vec load_first(const float *from, std::int64_t n) { return {_mm256_maskload_ps(from, ones(n))}; }
     static Vec load_kept(const float *from, std::uint64_t bits) {
-        const __m256i lane = _mm256_set_epi32(128, 64, 32, 16, 8, 4, 2, 1);
-        const __m256i own = _mm256_and_si256(_mm256_set1_epi32(static_cast<int>(bits)), lane);
-        return {_mm256_and_ps(_mm256_loadu_ps(from), _mm256_castsi256_ps(_mm256_cmpeq_epi32(own, lane)))};
+        return {_mm256_and_ps(_mm256_loadu_ps(from), _mm256_castsi256_ps(set(bits)))};
     }
     static Vec take(const float *from, const std::int32_t *lane) {
         const __m256i own = _mm256_loadu_si256(reinterpret_cast<const __m256i *>(lane));
@@ -54,6 +52,19 @@ struct Vec {
     void store(float *to) const { _mm256_storeu_ps(to, v); }
     void store_first(float *to, std::int64_t n) const { _mm256_maskstore_ps(to, ones(n), v); }
     static Vec fma(Vec a, Vec b, Vec c) { return {_mm256_fmadd_ps(a.v, b.v, c.v)}; }
+    static Vec fma_kept(std::uint64_t bits, Vec a, Vec b, Vec c) {
+        return {_mm256_blendv_ps(c.v, fma(a, b, c).v, _mm256_castsi256_ps(set(bits)))};
+    }
+    // Three bits pick in each register, two more one of the registers.
+    static Vec pick(const Vec (&table)[4], const void *places) {
+        const __m256i own = _mm256_loadu_si256(static_cast<const __m256i *>(places));
+        const __m256 fourth = _mm256_castsi256_ps(_mm256_slli_epi32(own, 28));
+        const __m256 fifth = _mm256_castsi256_ps(_mm256_slli_epi32(own, 27));
+        __m256 picked[4];
+        for (int i = 0; i < 4; ++i) picked[i] = _mm256_permutevar8x32_ps(table[i].v, own);
+        const __m256 low = _mm256_blendv_ps(picked[0], picked[1], fourth);
+        return {_mm256_blendv_ps(low, _mm256_blendv_ps(picked[2], picked[3], fourth), fifth)};
+    }
 
     static Vec add(Vec a, Vec b) { return {_mm256_add_ps(a.v, b.v)}; }
     static Vec sub(Vec a, Vec b) { return {_mm256_sub_ps(a.v, b.v)}; }
@@ -111,6 +122,11 @@ struct Vec {
   private:
     static __m256i ones(std::int64_t n) {
         return _mm256_loadu_si256(reinterpret_cast<const __m256i *>(first_n + 8 - n));
+    }
+    // All ones in the lanes whose bits are set.
+    static __m256i set(std::uint64_t bits) {
+        const __m256i lane = _mm256_set_epi32(128, 64, 32, 16, 8, 4, 2, 1);
+        return _mm256_cmpeq_epi32(_mm256_and_si256(_mm256_set1_epi32(static_cast<int>(bits)), lane), lane);
     }
 };
 

@@ -39,6 +39,12 @@ struct Vec {
     void store(float *to) const { _mm512_storeu_ps(to, v); }
     void store_first(float *to, std::int64_t n) const { _mm512_mask_storeu_ps(to, ones(n), v); }
     static Vec fma(Vec a, Vec b, Vec c) { return {_mm512_fmadd_ps(a.v, b.v, c.v)}; }
+    static Vec fma_kept(std::uint64_t bits, Vec a, Vec b, Vec c) {
+        return {_mm512_mask3_fmadd_ps(a.v, b.v, c.v, static_cast<__mmask16>(bits))};
+    }
+    static Vec pick(const Vec (&table)[2], const void *places) {
+        return {_mm512_permutex2var_ps(table[0].v, _mm512_loadu_si512(places), table[1].v)};
+    }
 
     static Vec add(Vec a, Vec b) { return {_mm512_add_ps(a.v, b.v)}; }
     static Vec sub(Vec a, Vec b) { return {_mm512_sub_ps(a.v, b.v)}; }

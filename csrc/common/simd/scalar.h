@@ -59,6 +59,20 @@ struct Vec {
         for (std::int64_t i = 0; i < lanes; ++i) out.v[i] = ::fmaf(a.v[i], b.v[i], c.v[i]);
         return out;
     }
+    // a * b + c under set bits, c elsewhere
+    static Vec fma_kept(std::uint64_t bits, Vec a, Vec b, Vec c) {
+        const Vec sum = fma(a, b, c);
+        for (std::int64_t i = 0; i < lanes; ++i) c.v[i] = (bits >> i & 1) != 0 ? sum.v[i] : c.v[i];
+        return c;
+    }
+    // Of 32 numbers the one that each lane's place says: the five lowest of its 32 bits, which need not be aligned.
+    static Vec pick(const Vec (&table)[8], const void *places) {
+        std::uint32_t own[lanes];
+        memcpy(own, places, sizeof own);
+        Vec out;
+        for (std::int64_t i = 0; i < lanes; ++i) out.v[i] = table[own[i] / lanes % 8].v[own[i] % lanes];
+        return out;
+    }
     static Vec add(Vec a, Vec b) { return each(a, b, [](float x, float y) { return x + y; }); }
     static Vec sub(Vec a, Vec b) { return each(a, b, [](float x, float y) { return x - y; }); }
     static Vec mul(Vec a, Vec b) { return each(a, b, [](float x, float y) { return x * y; }); }

@@ -164,6 +164,10 @@ def matmul(program: Any, tile: Any, step: Any) -> Any:
                     x, y = a[left:left + LANES], b[right:right + LANES]
                     for lane in range(LANES):
                         total[lane] = fma(x[lane], y[lane], total[lane])
+                if step[EXTRA] >= 0:
+                    factor, shift = program.constants[step[EXTRA]], program.constants[step[EXTRA] + 1]
+                    for lane in range(LANES):
+                        total[lane] = fma(total[lane], factor, shift)
 
 
 @called

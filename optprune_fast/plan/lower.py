@@ -222,7 +222,7 @@ class Lowering:
     def take_activation(self, node: Node) -> tuple[tuple[str, tuple[float, ...]], int]:
         """The activation that alone reads the output of `node` and its output, or none and the node's own."""
         user = self.only_user(node.output)
-        if user is None or user.op != "activation" or user.output in self.done or not self._same_side(user):
+        if user is None or user.op != "activation" or user.output in self.done or not self.same_side(user):
             return ("none", ()), node.output
         if node.output in self.layer_index and self.layer_index[node.output][0] >= len(self.layer_index) - self.apart:
             return ("none", ()), node.output
@@ -231,7 +231,7 @@ class Lowering:
         self.done.add(user.output)
         return (user.attributes["kind"], tuple(user.attributes["parameters"])), user.output
 
-    def _same_side(self, node: Node) -> bool:
+    def same_side(self, node: Node) -> bool:
         return (self.graph.nodes.index(node) <= self.last_narrow) == self.narrow
 
     def add_layer(self, node: Node, weight: Tensor, offsets: Tensor, positions: int) -> int:

@@ -147,8 +147,11 @@ def binary(low: Lowering, node: Node) -> None:
 
 def scale(low: Lowering, node: Node) -> None:
     kind, output = low.take_activation(node)
-    numbers = torch.tensor([node.attributes["factor"], node.attributes["shift"]], dtype=torch.float32)
-    _elementwise(low, "scale", low.source(node.inputs[0]), None, output, kind, numbers)
+    _elementwise(low, "scale", low.source(node.inputs[0]), None, output, kind, _factor_and_shift(node))
+
+
+def _factor_and_shift(node: Node) -> Tensor:
+    return torch.tensor([node.attributes["factor"], node.attributes["shift"]], dtype=torch.float32)
 
 
 def affine(low: Lowering, node: Node) -> None:
@@ -228,12 +231,16 @@ def matmul(low: Lowering, node: Node) -> None:
     a, b = (low.source(value) for value in node.inputs)
     shape = low.graph.shapes[node.output]
     dims = len(shape)
+    user, output, numbers = low.only_user(node.output), node.output, None
+    if user is not None and user.op == "scale" and low.same_side(user):
+        low.done.add(user.output)
+        output, numbers = user.output, _factor_and_shift(user)
     # Columns outermost where a linear layer reads them as its features.
-    order = (*range(dims - 2), *((dims - 1, dims - 2) if _feeds_linear(low, node.output) else (dims - 2, dims - 1)))
+    order = (*range(dims - 2), *((dims - 1, dims - 2) if _feeds_linear(low, output) else (dims - 2, dims - 1)))
     out = low.allocate_rows(shape, order, 1)
     low.add(Step("matmul", True, out, a.expand((*shape[:-2], *a.shape[-2:])), b.expand((*shape[:-2], *b.shape[-2:])),
-                 name="matmul"))
-    low.values[node.output] = out
+                 extra=numbers, name="matmul"))
+    low.values[output] = out
 
 
 def _feeds_linear(low: Lowering, value: int) -> bool:

@@ -43,9 +43,19 @@ def test_activations_norms_residuals_and_pools_melt_into_layers() -> None:
     assert program.steps[0].numbers[6:] == (1, 1)
 
 
+def test_a_product_is_scaled_before_it_is_written() -> None:
+    scaled = program_of(Net(lambda m, x: (x @ x.mT) * 0.25 @ m["a"](x), a=nn.Linear(4, 4)), 5, 4)
+    assert ops(scaled) == ["matmul", "linear", "matmul", "widen", "loss"]
+    extra = [step.extra for step in scaled.steps if step.op == "matmul"]
+    assert extra[0] is not None
+    assert (extra[0].tolist(), extra[1]) == ([0.25, 0.0], None)
+
+
 def test_a_value_that_two_read_is_not_melted() -> None:
     both = Net(lambda m, x: (lambda y: y + y.relu())(m["a"](x)), a=nn.Linear(4, 4))
     assert ops(program_of(both, 4)) == ["linear", "activation", "add", "loss"]
+    twice = Net(lambda m, x: (lambda y: y + y * 0.25)(x @ x.mT) @ m["a"](x), a=nn.Linear(4, 4))
+    assert ops(program_of(twice, 5, 4)).count("scale") == 1
 
 
 def test_nothing_is_turned_on_the_way_through_an_encoder_layer() -> None:

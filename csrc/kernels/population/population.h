@@ -45,7 +45,7 @@ enum class Op : std::int64_t {
     softmax,      // over the last dimension
     log_softmax,
     layer_norm,   // over the last `dims` dimensions
-    matmul,       // a: [..., M, K], b: [..., K, N] -> out: [..., M, N]
+    matmul,       // a: [..., M, K], b: [..., K, N] -> out: [..., M, N], times a factor and shifted if wanted
     embedding,    // a: [positions] of indices -> out: [E, positions]
     widen,        // narrow a -> one register column of wide out
     loss,         // a: [C, positions, width], b: what is wanted
@@ -66,7 +66,7 @@ struct Step {
     Activation activation;
     float parameters[2];  // of the activation
     const float *bias;    // per output unit, or null. scale: factor, shift. layer_norm: weights. embedding: table
-    const float *extra;   // layer_norm: biases
+    const float *extra;   // layer_norm: biases. matmul: factor, shift
     std::int64_t numbers[most_numbers];
     Tensor out, a, b;
 };

@@ -169,9 +169,9 @@ inline void layer_norm(const Tile &tile, const Step &step) {
     });
 }
 
-// Where two matrices and their product lie; steps count floats.
+// Where two matrices and their product lie; steps count floats. scale: factor and shift of the product, or null
 struct Product {
-    const float *a, *b;
+    const float *a, *b, *scale;
     float *out;
     std::int64_t K, a_m, a_k, b_k, b_n, o_m, o_n;
 };
@@ -193,6 +193,12 @@ void multiply_block(const Product &at, std::int64_t m, std::int64_t n) {
             for (int r = 0; r < R; ++r) sum[r][c] = Vec::fma(row[r], v, sum[r][c]);
         }
     }
+    if (at.scale != nullptr) {
+        const Vec factor = Vec::spread(at.scale[0]), shift = Vec::spread(at.scale[1]);
+        for (int r = 0; r < R; ++r) {
+            for (int c = 0; c < C; ++c) sum[r][c] = Vec::fma(sum[r][c], factor, shift);
+        }
+    }
     for (int r = 0; r < R; ++r) {
         for (int c = 0; c < C; ++c) sum[r][c].store(out + r * at.o_m + c * at.o_n);
     }
@@ -207,14 +213,15 @@ void multiply_columns(const Product &at, std::int64_t M, std::int64_t n, std::in
     }
 }
 
+// extra: factor and shift, or null
 inline void matmul(const Tile &tile, const Step &step) {
     const float *a = at(tile, step.a), *b = at(tile, step.b);
     float *out = at(tile, step.out);
     const std::int64_t d = step.out.rank - 2, M = step.out.shape[d], N = step.out.shape[d + 1];
     const std::int64_t *by_a = step.a.stride + d, *by_b = step.b.stride + d, *by_out = step.out.stride + d;
     each(step.out, step.a, step.b, d, [&](std::int64_t o, std::int64_t i, std::int64_t j) {
-        const Product product{a + i * L,    b + j * L,    out + o * L,  step.a.shape[d + 1], by_a[0] * L,
-                              by_a[1] * L,  by_b[0] * L,  by_b[1] * L,  by_out[0] * L,       by_out[1] * L};
+        const Product product{a + i * L, b + j * L, step.extra, out + o * L, step.a.shape[d + 1],
+                              by_a[0] * L, by_a[1] * L, by_b[0] * L, by_b[1] * L, by_out[0] * L, by_out[1] * L};
         std::int64_t n = 0;
         for (; n + 4 <= N; n += 4) multiply_columns<4>(product, M, n);
         if (N - n >= 2) multiply_columns<2>(product, M, n), n += 2;

@@ -24,8 +24,8 @@ MARGIN = 1.05  # what predictions are not worth
 GLANCE = 8     # rows of the layer that are counted: the rule must cost next to nothing
 
 # Nanoseconds by instruction set, on one thread; without a row there is no look-up. On AVX2 a table takes four registers
-# and a pick seven instructions, so that it never pays. Measured by `python -m benchmarks.masked_forward.look_up`, on an
-# Intel Xeon (AVX-512).
+# and a pick seven instructions, so that it never pays. Measured by `python -m benchmarks.masked_forward.look_up
+# --coefficients` on an Intel Xeon (AVX-512), a busy machine, 2026-11-30: the medians of three runs.
 COEFFICIENTS: dict[str, Coefficients] = {
     "avx512": Coefficients({
         "linear list": 0.0436, "linear words": 0.0177, "linear dense": 0.0136, "sums": 0.0647,

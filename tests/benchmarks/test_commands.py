@@ -14,7 +14,7 @@ import torch
 from benchmarks import report, results
 from benchmarks.deploy import disk, latency, networks
 from benchmarks.deploy import memory as deploy_memory
-from benchmarks.masked_forward import break_even, fit_cost
+from benchmarks.masked_forward import break_even, fit_cost, look_up
 from benchmarks.masked_forward import run as masked_forward
 from benchmarks.moves import run as moves
 from benchmarks.moves import task
@@ -22,6 +22,7 @@ from optprune_fast.bench import TORCH
 from optprune_fast.bench.machine import on_threads
 from optprune_fast.bench.memory import STATUS, peak_beyond_inputs
 from optprune_fast.bench.oracle import RivalError
+from optprune_fast.engine.look_up import COEFFICIENTS
 from optprune_fast.engine.shipped import SHIPPED
 from optprune_fast.runtime import native
 
@@ -156,6 +157,17 @@ def test_threads_of_one_side_only_are_refused(monkeypatch):
     monkeypatch.setenv("OPTPRUNE_THREADS", str((os.cpu_count() or 1) + 1))
     with pytest.raises(ValueError, match="unset OPTPRUNE_THREADS"), on_threads(1):
         pass
+
+
+@pytest.mark.skipif(native.missing("population") is not None, reason="no compiled module")
+def test_look_up_prints_its_table_and_the_coefficients_that_are_written_down(capsys, monkeypatch):
+    monkeypatch.setattr(look_up, "SHAPES", ((40, 8), (25, 12)))
+    look_up.main(["--P", "16", "--B", "20", "--rounds", "1"])
+    rows = capsys.readouterr().out.splitlines()
+    assert [row.split(" | ")[0] for row in rows[2:7]] == ["| 1", "| 0.75", "| 0.5", "| 0.35", "| 0.2"]
+    look_up.main(["--coefficients", "--rounds", "1"])
+    printed = capsys.readouterr().out
+    assert all(f"'{name}': " in printed for name in COEFFICIENTS["avx512"].nanoseconds)
 
 
 @pytest.mark.skipif(native.missing("population") is not None, reason="no compiled module")

@@ -13,6 +13,7 @@ from optprune_fast.cli.search_options import (
     Checkpoint,
     Data,
     Evaluations,
+    LogitScale,
     Model,
     Objective,
     Pool,
@@ -47,6 +48,7 @@ def prune(
     time_limit: TimeLimit = None,
     seed: Seed = 0,
     objective: Objective = "cross_entropy",
+    logit_scale: LogitScale = None,
     backend: Backend = "auto",
     validation: Validation = None,
     start: Annotated[str, typer.Option(help=f"Where to start: {', '.join(STARTS)}, or the folder of a result of this "
@@ -63,8 +65,8 @@ def prune(
     start_at = _start(start)
     inputs = Inputs.load(model, checkpoint, data, validation)
     result = recipe.prune(inputs.net, inputs.data.train, sparsity, strategy, small, pool, inputs.validation,
-                          evaluations, time_limit, seed, objective=objective, backend=backend, start=start_at,
-                          journal=journal, progress=False if json else None)
+                          evaluations, time_limit, seed, objective=objective, backend=backend, logit_scale=logit_scale,
+                          start=start_at, journal=journal, progress=False if json else None)
     path = result.save(out)
     report = _report(inputs, result, backend, path)
     print_json(report) if json else _print(report)
@@ -83,12 +85,14 @@ def _start(start: str) -> str | PackedMasks:
 def _report(inputs: Inputs, result: Result, backend: str, path: Path) -> dict[str, Any]:
     """Everything there is to say, with one row a method."""
     masks = [PackedMasks.full(result.layout), result.magnitude, result.mask]
-    rows = [{"method": name, **row} for name, row in zip(METHODS, inputs.judge(masks, result, backend), strict=True)]
+    scales = [1.0, result.logit_scale, result.logit_scale]
+    judged = inputs.judge(masks, scales, result, backend)
+    rows = [{"method": name, **row} for name, row in zip(METHODS, judged, strict=True)]
     return {"rows": rows, "sparsity": result.sparsity, "budget": result.budget, "kept_small": result.kept_small,
             "strategy": result.strategy, "seed": result.seed, "objective": result.objective,
-            "held_out": result.held_out, "fitness": result.fitness, "baseline": result.baseline,
-            "evaluations": result.evaluations, "seconds": result.seconds, "stopped_by": result.stopped_by,
-            "path": str(path)}
+            "logit_scale": result.logit_scale, "held_out": result.held_out, "fitness": result.fitness,
+            "baseline": result.baseline, "evaluations": result.evaluations, "seconds": result.seconds,
+            "stopped_by": result.stopped_by, "path": str(path)}
 
 
 def _print(report: dict[str, Any]) -> None:
@@ -98,6 +102,8 @@ def _print(report: dict[str, Any]) -> None:
              percent(row["test_accuracy"])][: None if tested else -1] for row in report["rows"]]
     print_table(f"sparsity {report['sparsity']:.2%}", header[: None if tested else -1], rows)
     typer.echo(f"{report['kept_small']} of {report['budget']} kept weights are small ones that magnitude would drop")
+    if report["logit_scale"] != 1:
+        typer.echo(f"losses of pruned networks are those of logits times {report['logit_scale']:g}")
     typer.echo(f"selected on: {report['held_out']}" + ("; test data came after the selection" if tested else ""))
     typer.echo(f"{report['strategy']}: {report['evaluations']} evaluations in {report['seconds']:.1f} s, "
                f"stopped by {report['stopped_by']}")

@@ -20,5 +20,6 @@ Evaluations = Annotated[int | None, typer.Option(help="Candidates to evaluate a 
 TimeLimit = Annotated[float | None, typer.Option(help="Seconds a sparsity; 60 if --evaluations is not given.")]
 Seed = Annotated[int, typer.Option(help="Of the held-out part and of the search.")]
 Objective = Annotated[str, typer.Option(help="cross_entropy, error, kl_to_dense, mse_to_dense.")]
+LogitScale = Annotated[float | None, typer.Option(help="Of the logits in cross-entropy; found if not given.")]
 Backend = Annotated[str, typer.Option(help="auto, cuda, triton, native, numba or torch.")]
 Validation = Annotated[str | None, typer.Option(help="Data to select by; else 10 % of the train part.")]

@@ -13,6 +13,7 @@ from optprune_fast.cli.search_options import (
     Checkpoint,
     Data,
     Evaluations,
+    LogitScale,
     Model,
     Objective,
     Pool,
@@ -44,6 +45,7 @@ def sweep(
     time_limit: TimeLimit = None,
     seed: Seed = 0,
     objective: Objective = "cross_entropy",
+    logit_scale: LogitScale = None,
     backend: Backend = "auto",
     validation: Validation = None,
     json: Json = False,
@@ -56,7 +58,8 @@ def sweep(
     inputs = Inputs.load(model, checkpoint, data, validation)
     found = recipe.sweep(inputs.net, inputs.data.train, rates, strategy=strategy, small=small, pool=pool,
                          validation=inputs.validation, evaluations=evaluations, time_limit=time_limit, seed=seed,
-                         objective=objective, backend=backend, folder=out, progress=False if json else None)
+                         objective=objective, backend=backend, logit_scale=logit_scale,
+                         folder=out, progress=False if json else None)
     report = _report(inputs, found, backend, out)
     print_json(report) if json else _print(report)
 
@@ -72,12 +75,14 @@ def _numbers(text: str) -> list[float]:
 def _report(inputs: Inputs, found: recipe.Sweep, backend: str, out: Path) -> dict[str, Any]:
     """One row a sparsity; what is on the Pareto front is chosen on the held-out part."""
     first = found.results[0]
-    masks = [PackedMasks.full(first.layout)]
+    masks, scales = [PackedMasks.full(first.layout)], [1.0]
     for result in found.results:
         masks += [result.magnitude, result.mask]
-    dense, *judged = inputs.judge(masks, first, backend)
+        scales += [result.logit_scale] * 2
+    dense, *judged = inputs.judge(masks, scales, first, backend)
     rows = [{"sparsity": result.sparsity, "kept": result.budget, "kept_small": result.kept_small,
-             "front": result in found.front, "fitness": result.fitness, "baseline": result.baseline,
+             "front": result in found.front, "logit_scale": result.logit_scale,
+             "fitness": result.fitness, "baseline": result.baseline,
              "magnitude": magnitude, "optimized": optimized, "evaluations": result.evaluations,
              "seconds": result.seconds, "stopped_by": result.stopped_by}
             for result, magnitude, optimized in zip(found.results, judged[::2], judged[1::2], strict=True)]

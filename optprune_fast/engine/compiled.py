@@ -25,6 +25,7 @@ from optprune_fast.masks.layout import MaskLayout
 from optprune_fast.plan import CannotCapture, capture
 from optprune_fast.plan.graph import Graph
 from optprune_fast.plan.indices import check_indices
+from optprune_fast.plan.logit_scale import with_logit_scale
 from optprune_fast.plan.refusal import CannotLower, refusal
 from optprune_fast.plan.segments import split
 
@@ -87,6 +88,14 @@ class CompiledForward:
         other.batches, other._kept = batches, None
         return other
 
+    def scaled(self, forward: MaskedForward) -> CompiledForward:
+        """The same over the same data, but for the scale of the logits, which `forward` has anew."""
+        other = copy(self)
+        other.forward, ratio = forward, forward.logit_scale / self.forward.logit_scale
+        other._graphs = {kind: with_logit_scale(graph, ratio) for kind, graph in self._graphs.items()}
+        other.refresh()
+        return other
+
     @property
     def ready(self) -> bool:
         """Whether every batch has a program; captures what was not captured yet."""
@@ -105,7 +114,8 @@ class CompiledForward:
             if batch.shared():
                 raise CannotCapture(f"argument {batch.shared()[0]!r} has no entry for each sample")
             example = batch.pick(slice(0, 3))
-            self._graphs[kind] = capture(self.forward.model, example.args, example.kwargs, self.layout)
+            graph = capture(self.forward.model, example.args, example.kwargs, self.layout)
+            self._graphs[kind] = with_logit_scale(graph, self.forward.logit_scale)
         return self._program(kind, keep)
 
     def _program(self, kind: Signature, keep: bool) -> Runner:

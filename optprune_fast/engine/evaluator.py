@@ -27,6 +27,7 @@ from optprune_fast.masks.packed import PackedMasks
 from optprune_fast.runtime.errors import message
 
 REUSE = ("duplicates", "prefix", "delta")
+SCALABLE = ("cross_entropy", "error")  # objectives of logits, which have a scale
 
 
 class Evaluator:
@@ -62,6 +63,9 @@ class Evaluator:
 
     Weights are a snapshot: `refresh()` takes them anew. Fitness is the mean over samples, however they are batched.
 
+    logit_scale:  what the outputs are multiplied with before cross-entropy is taken, which tells how sure a network
+                is beside how often it is right. A pruned network's logits are small; see `prune`
+
     Raises `ValueError` for empty data, NaN, targets that the outputs do not have, or a model without prunable
     weights, `TypeError` for data that cannot be read (streamed: a second time), and `BackendError` for a backend that
     cannot run here.
@@ -75,13 +79,15 @@ class Evaluator:
     def __init__(self, model: nn.Module, data: Data, objective: str | UserObjective = "cross_entropy",
                  backend: str = "auto", *, layout: MaskLayout | None = None, memory: int | None = None,
                  plan: bool = True, reuse: Collection[str] = ("duplicates", "prefix"),
-                 stream: bool = False, hand_over: bool = True, lookup: bool = False) -> None:
+                 stream: bool = False, hand_over: bool = True, lookup: bool = False,
+                 logit_scale: float = 1.0) -> None:
         if isinstance(reuse, str) or not set(reuse) <= set(REUSE):
             raise ValueError(message("Evaluator", f"reuse is a collection of {', '.join(map(repr, REUSE))}",
                                      "reuse=() evaluates each candidate on its own", reuse=reuse))
+        check_logit_scale("Evaluator", logit_scale, objective)
         self.reuse = frozenset(reuse)
         self.layout = MaskLayout.of(model) if layout is None else layout
-        self._forward = MaskedForward(model, self.layout, backend)
+        self._forward = MaskedForward(model, self.layout, backend, logit_scale)
         self.backend = self._forward.resolve()
         self.batches = Batches(data, stream)
         self.samples = self.batches.size
@@ -220,6 +226,30 @@ class Evaluator:
         other._has_classes = objectives.has_classes(outputs, example.targets)
         other._check_targets()
         return other
+
+    def scaled(self, logit_scale: float) -> Evaluator:
+        """An evaluator of the same network on the same data, with this scale of the logits. It shares the snapshot of
+        the weights.
+
+        >>> ev = Evaluator(nn.Linear(3, 2), (torch.randn(4, 3), torch.tensor([0, 1, 0, 1])), backend="torch")
+        >>> full = PackedMasks.full(ev.layout)
+        >>> bool((ev.scaled(2.0).outputs(full) == 2 * ev.outputs(full)).all())
+        True
+        """
+        check_logit_scale("Evaluator.scaled", logit_scale, self.objective.name if self.objective.named else None)
+        if logit_scale == self.logit_scale:
+            return self
+        other = copy(self)
+        other._forward = copy(self._forward)
+        other._forward.logit_scale = logit_scale
+        other._last_masks = None
+        other._compiled = self._compiled.scaled(other._forward)
+        other._hand_over = self._hand_over.over(other._compiled)
+        return other
+
+    @property
+    def logit_scale(self) -> float:
+        return self._forward.logit_scale
 
     def _over(self, batches: Batches) -> Evaluator:
         other = copy(self)
@@ -365,3 +395,12 @@ class Evaluator:
         if masks.device != self._forward.device:
             raise ValueError(message("Evaluator", "masks must be on the model's device",
                                      f"masks.to({str(self._forward.device)!r})", masks=masks))
+
+
+def check_logit_scale(where: str, logit_scale: float, objective: object) -> None:
+    """Raise `ValueError` for a scale that is no positive number, or of logits that the objective does not know."""
+    if not 0 < logit_scale < float("inf"):
+        raise ValueError(message(where, "logit_scale must be above 0", logit_scale=logit_scale))
+    if logit_scale != 1 and objective not in SCALABLE:
+        raise ValueError(message(where, f"logit_scale is for {' and '.join(SCALABLE)}", "leave it at 1",
+                                 logit_scale=logit_scale, objective=objective))

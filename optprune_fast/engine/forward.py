@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -24,12 +25,13 @@ MODE_DEPENDENT = (nn.modules.dropout._DropoutNd, nn.modules.batchnorm._BatchNorm
 class MaskedForward:
     """A snapshot of a model, callable with masks.
 
+    logit_scale:  what outputs are multiplied with
     way:     "vmap", all candidates of a chunk in one pass; or "loop", one pass a candidate, where vmap cannot go
     record:  for each layer, which operation served it, and by which backend
     """
 
-    def __init__(self, model: nn.Module, layout: MaskLayout, backend: str) -> None:
-        self.model, self.layout, self.backend = model, layout, backend
+    def __init__(self, model: nn.Module, layout: MaskLayout, backend: str, logit_scale: float = 1.0) -> None:
+        self.model, self.layout, self.backend, self.logit_scale = model, layout, backend, logit_scale
         self.way, self.why_loop = "vmap", ""
         self.record: Record = {}
         self.state: dict[str, Tensor] = {}
@@ -59,7 +61,12 @@ class MaskedForward:
     def dense(self, batch: Batch) -> Tensor:
         """[B, …]: outputs of the unpruned network."""
         with eval_mode(self.model), torch.inference_mode():
-            return logits(functional_call(self.model, self.state, batch.args, batch.kwargs))
+            return self.scaled(functional_call(self.model, self.state, batch.args, batch.kwargs))
+
+    def scaled(self, output: Any) -> Tensor:
+        """The logits in what the model returned, times their scale."""
+        found = logits(output)
+        return found if self.logit_scale == 1 else found * self.logit_scale
 
     def __call__(self, masks: PackedMasks, batch: Batch) -> Tensor:
         """[P, B, …]: outputs under each mask."""
@@ -86,7 +93,7 @@ class MaskedForward:
     def _one(self, words: Mapping[str, Tensor], batch: Batch) -> Tensor:
         masked = {name: MaskedWeight.of(self.state[name], words[name], self.backend, name, self.record)
                   for name in words}
-        return logits(functional_call(self.model, {**self.state, **masked}, batch.args, batch.kwargs))
+        return self.scaled(functional_call(self.model, {**self.state, **masked}, batch.args, batch.kwargs))
 
 
 def say_mode(model: nn.Module) -> None:

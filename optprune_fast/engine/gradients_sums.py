@@ -12,7 +12,6 @@ from torch.func import functional_call
 from optprune_fast.engine.batches import Batch
 from optprune_fast.engine.forward import MaskedForward
 from optprune_fast.engine.objective import Objective
-from optprune_fast.plan.model import logits
 
 
 @dataclass(frozen=True)
@@ -36,7 +35,8 @@ class Problem:
     def loss(self, weights: dict[str, Tensor], args: tuple[Any, ...], kwargs: dict[str, Any], targets: Tensor | None,
              dense: Tensor | None) -> Tensor:
         """The objective under these effective weights, summed over samples."""
-        outputs = logits(functional_call(self.forward.model, {**self.forward.state, **weights}, args, kwargs))
+        forward = self.forward
+        outputs = forward.scaled(functional_call(forward.model, {**forward.state, **weights}, args, kwargs))
         return self.objective.per_sample(outputs.unsqueeze(0), targets, dense).sum()
 
 

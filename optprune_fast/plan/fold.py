@@ -1,4 +1,4 @@
-"""Batch normalisation folded into the layer before it: the mask commutes with the scale of a row."""
+"""Batch normalisation, and a scale of the outputs, folded into the layer before: the mask commutes with both."""
 
 from __future__ import annotations
 
@@ -30,8 +30,10 @@ def folded(node: Node, state: Mapping[str, Tensor]) -> tuple[Tensor, Tensor | No
     weight = state[node.tensors["weight"]]
     matrix = weight.reshape(weight.shape[0], -1)
     bias = state[node.tensors["bias"]] if "bias" in node.tensors else None
-    if "norm_mean" not in node.tensors:
-        return matrix.float().contiguous(), None if bias is None else bias.float().contiguous()
-    scale, shift = norm_scale_shift(node, state)
-    total = shift if bias is None else shift + bias.double() * scale
-    return (matrix.double() * scale[:, None]).to(torch.float32).contiguous(), total.to(torch.float32).contiguous()
+    factor = node.attributes.get("factor", 1.0)
+    if "norm_mean" in node.tensors:
+        scale, shift = norm_scale_shift(node, state)
+        matrix, bias = matrix.double() * scale[:, None], shift if bias is None else shift + bias.double() * scale
+    if factor != 1:
+        matrix, bias = matrix.double() * factor, None if bias is None else bias.double() * factor
+    return matrix.float().contiguous(), None if bias is None else bias.float().contiguous()

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from torch import nn
 
 from optprune_fast.engine.batches import HELD_OUT, Data, collect, split
-from optprune_fast.engine.evaluator import Evaluator
+from optprune_fast.engine.evaluator import Evaluator, check_logit_scale
 from optprune_fast.engine.objective import UserObjective
 from optprune_fast.masks.layout import MaskLayout
 from optprune_fast.masks.packed import PackedMasks
@@ -18,6 +18,7 @@ from optprune_fast.recipe.result import Result, weights_digest
 from optprune_fast.runtime.dispatch import check_backend
 from optprune_fast.search import auto, strategy_named
 from optprune_fast.search.journal import Journal
+from optprune_fast.search.logit_scale import logit_scale as scale_of
 from optprune_fast.search.problem import Problem, check_shares
 from optprune_fast.search.run import Limits, run
 from optprune_fast.search.strategy import Strategy
@@ -33,6 +34,7 @@ class Prepared:
     calibration:  fitness on what the search sees
     validation:   fitness on what selects
     held_out:     which data that is, in words
+    logit_scale:  of the search, or None: found for each sparsity
     """
 
     calibration: Evaluator
@@ -43,11 +45,13 @@ class Prepared:
     pool: float
     limits: Limits
     seed: int
+    logit_scale: float | None
 
     @staticmethod
     def of(model: nn.Module, data: Data, sparsities: Sequence[float], strategy: str | Strategy, small: float | None,
            pool: float | None, validation: Data | None, evaluations: int | None, time_limit: float | None, seed: int,
-           objective: str | UserObjective, backend: str, layout: MaskLayout | None) -> Prepared:
+           objective: str | UserObjective, backend: str, layout: MaskLayout | None,
+           logit_scale: float | None) -> Prepared:
         """The arguments are those of `prune`, and are checked before the data are read."""
         # A time limit that nobody asked for would make the mask depend on the machine's speed.
         limits = Limits(evaluations, TIME_LIMIT if time_limit is None and evaluations is None else time_limit)
@@ -58,6 +62,8 @@ class Prepared:
         share, reach = SMALL if small is None else small, POOL if pool is None else pool
         check_shares(share, reach)
         check_backend(backend)
+        if logit_scale is not None:
+            check_logit_scale("prune", logit_scale, objective)
         batches = collect(data)
         if validation is None:
             calibration, held_out = split(batches, HELD_OUT, seed)
@@ -69,19 +75,22 @@ class Prepared:
         judge = evaluator.on(held_out)
         if strategy == "auto":
             searcher = auto(evaluator, limits.seconds)
-        return Prepared(evaluator, judge, name, searcher, share, reach, limits, seed)
+        return Prepared(evaluator, judge, name, searcher, share, reach, limits, seed,
+                        logit_scale if objective == "cross_entropy" else 1.0)
 
     def problem(self, sparsity: float, start: str | PackedMasks = "magnitude") -> Problem:
         """What may be chosen at a sparsity, and where the search of it starts."""
-        return Problem.of(self.calibration, sparsity, self.small, self.pool, self.seed, start)
+        problem = Problem.of(self.calibration, sparsity, self.small, self.pool, self.seed, start)
+        factor = self.logit_scale or scale_of(self.calibration, problem.magnitude)
+        return replace(problem, evaluator=self.calibration.scaled(factor))
 
     def search(self, problem: Problem, sparsity: float, journal: str | os.PathLike[str] | None,
                progress: bool | None, title: str = "prune") -> Result:
         """Search, judge, and say where the mask comes from. `title` names the progress bar."""
-        kept = None
+        kept, validation = None, self.validation.scaled(problem.evaluator.logit_scale)
         if journal is not None:
-            kept = Journal.at(journal, identity(problem, self.strategy, self.limits, self.validation))
-        outcome = run(problem, self.strategy, self.validation, self.limits, journal=kept, progress=progress,
+            kept = Journal.at(journal, identity(problem, self.strategy, self.limits, validation))
+        outcome = run(problem, self.strategy, validation, self.limits, journal=kept, progress=progress,
                       title=title)
         return Result(
             mask=outcome.mask, core=problem.core, magnitude=problem.magnitude, fitness=outcome.validation,
@@ -89,4 +98,5 @@ class Prepared:
             seed=self.seed, strategy=self.strategy.name, objective=self.calibration.objective.name,
             held_out=self.held_out, evaluations=outcome.evaluations, seconds=outcome.seconds,
             stopped_by=outcome.stopped_by, base_digest=weights_digest(self.calibration.weights),
-            screened=problem.work.screened, gradient_passes=problem.work.gradients)
+            screened=problem.work.screened, gradient_passes=problem.work.gradients,
+            logit_scale=problem.evaluator.logit_scale)

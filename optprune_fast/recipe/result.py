@@ -32,6 +32,8 @@ class Result:
     baseline:     of magnitude pruning, on the same part
     history:      a row whenever the best calibration fitness improved: evaluations, seconds, fitness, validation
     base_digest:  SHA-256 of the prunable weights that the mask was found for
+    logit_scale:  what the logits were multiplied with for fitness and baseline; `Evaluator(logit_scale=)` has the same.
+                  Times this, the logits of the pruned network are about as sure as they should be
     screened, gradient_passes:  what the search spent beside its evaluations, in passes over all calibration data:
                   forward passes of candidates over parts of the data, and passes for gradients
     """
@@ -54,6 +56,7 @@ class Result:
     base_digest: str
     screened: float = 0.0
     gradient_passes: float = 0.0
+    logit_scale: float = 1.0
 
     @property
     def layout(self) -> MaskLayout:

@@ -72,7 +72,8 @@ def sweep(model: nn.Module, data: Data, sparsities: Sequence[float] = SPARSITIES
           small: float | None = None, pool: float | None = None, validation: Data | None = None,
           evaluations: int | None = None, time_limit: float | None = None, seed: int = 0,
           objective: str | UserObjective = "cross_entropy", backend: str = "auto", layout: MaskLayout | None = None,
-          folder: str | os.PathLike[str] | None = None, progress: bool | None = None) -> Sweep:
+          logit_scale: float | None = None, folder: str | os.PathLike[str] | None = None,
+          progress: bool | None = None) -> Sweep:
     """Find masks for many sparsities, so that one can be chosen by what it costs.
 
     sparsities:   ascending, each in [0, 1)
@@ -98,7 +99,7 @@ def sweep(model: nn.Module, data: Data, sparsities: Sequence[float] = SPARSITIES
     """
     rates = _ascending(sparsities)
     ready = Prepared.of(model, data, rates, strategy, small, pool, validation, evaluations, time_limit, seed,
-                        objective, backend, layout)
+                        objective, backend, layout, logit_scale)
     place = None if folder is None else claim(folder, rates)
     results: list[Result] = []
     try:

@@ -34,22 +34,19 @@ class Inputs:
             check_fits(net, judged_by, str(validation))
         return Inputs(net, samples, judged_by)
 
-    def judge(self, masks: list[PackedMasks], scales: list[float], result: Result,
-              backend: str) -> list[dict[str, Any]]:
+    def judge(self, masks: list[PackedMasks], result: Result, backend: str) -> list[dict[str, Any]]:
         """One row a mask. Test data enter here, after the choice, and nowhere else.
 
-        scales:  of the logits, for each mask
         result:  any of the search: its seed and objective are those of all
         """
         held_out: Data
         held_out = split(collect(self.data.train), HELD_OUT, result.seed)[1] if self.validation is None \
             else self.validation
         all_of_them = PackedMasks.cat(masks)
-        judge = Evaluator(self.net, held_out, result.objective, backend, layout=result.layout)
-        held = [judge.scaled(scale).metrics(mask) for scale, mask in zip(scales, masks, strict=True)]
+        held = Evaluator(self.net, held_out, result.objective, backend, layout=result.layout).metrics(all_of_them)
         test = None
         if self.data.test is not None:
             test = Evaluator(self.net, self.data.test, backend=backend, layout=result.layout).metrics(all_of_them)
-        return [{"kept": int(all_of_them[i].count()), "held_out_loss": float(held[i]["loss"][0]),
-                 "held_out_accuracy": float(held[i]["accuracy"][0]),
+        return [{"kept": int(all_of_them[i].count()), "held_out_loss": float(held["loss"][i]),
+                 "held_out_accuracy": float(held["accuracy"][i]),
                  "test_accuracy": None if test is None else float(test["accuracy"][i])} for i in range(len(masks))]

@@ -85,9 +85,7 @@ def _start(start: str) -> str | PackedMasks:
 def _report(inputs: Inputs, result: Result, backend: str, path: Path) -> dict[str, Any]:
     """Everything there is to say, with one row a method."""
     masks = [PackedMasks.full(result.layout), result.magnitude, result.mask]
-    scales = [1.0, result.logit_scale, result.logit_scale]
-    judged = inputs.judge(masks, scales, result, backend)
-    rows = [{"method": name, **row} for name, row in zip(METHODS, judged, strict=True)]
+    rows = [{"method": name, **row} for name, row in zip(METHODS, inputs.judge(masks, result, backend), strict=True)]
     return {"rows": rows, "sparsity": result.sparsity, "budget": result.budget, "kept_small": result.kept_small,
             "strategy": result.strategy, "seed": result.seed, "objective": result.objective,
             "logit_scale": result.logit_scale, "held_out": result.held_out, "fitness": result.fitness,
@@ -102,8 +100,6 @@ def _print(report: dict[str, Any]) -> None:
              percent(row["test_accuracy"])][: None if tested else -1] for row in report["rows"]]
     print_table(f"sparsity {report['sparsity']:.2%}", header[: None if tested else -1], rows)
     typer.echo(f"{report['kept_small']} of {report['budget']} kept weights are small ones that magnitude would drop")
-    if report["logit_scale"] != 1:
-        typer.echo(f"losses of pruned networks are those of logits times {report['logit_scale']:g}")
     typer.echo(f"selected on: {report['held_out']}" + ("; test data came after the selection" if tested else ""))
     typer.echo(f"{report['strategy']}: {report['evaluations']} evaluations in {report['seconds']:.1f} s, "
                f"stopped by {report['stopped_by']}")

@@ -75,11 +75,10 @@ def _numbers(text: str) -> list[float]:
 def _report(inputs: Inputs, found: recipe.Sweep, backend: str, out: Path) -> dict[str, Any]:
     """One row a sparsity; what is on the Pareto front is chosen on the held-out part."""
     first = found.results[0]
-    masks, scales = [PackedMasks.full(first.layout)], [1.0]
+    masks = [PackedMasks.full(first.layout)]
     for result in found.results:
         masks += [result.magnitude, result.mask]
-        scales += [result.logit_scale] * 2
-    dense, *judged = inputs.judge(masks, scales, first, backend)
+    dense, *judged = inputs.judge(masks, first, backend)
     rows = [{"sparsity": result.sparsity, "kept": result.budget, "kept_small": result.kept_small,
              "front": result in found.front, "logit_scale": result.logit_scale,
              "fitness": result.fitness, "baseline": result.baseline,

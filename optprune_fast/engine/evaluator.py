@@ -123,7 +123,7 @@ class Evaluator:
     def outputs(self, masks: PackedMasks) -> Tensor:
         """Tensor [P, B, …]: outputs of the network under each mask, samples in the order of the data."""
         self._check(masks)
-        return self._outputs_and_targets(masks)[0]
+        return self.outputs_and_targets(masks)[0]
 
     def metrics(self, masks: PackedMasks) -> dict[str, Tensor]:
         """{"loss": [P], …}: the objective as "loss"; with class targets also "accuracy" (a fraction) and
@@ -316,8 +316,8 @@ class Evaluator:
                     yield Pass(rows, samples, self._outputs(part, chunk), chunk, dense)
                 first += chunk.size
 
-    def _outputs_and_targets(self, masks: PackedMasks) -> tuple[Tensor, Tensor | None]:
-        """[P, B, …] and [B, …] of all samples."""
+    def outputs_and_targets(self, masks: PackedMasks) -> tuple[Tensor, Tensor | None]:
+        """[P, B, …] and, where there are any, [B, …], of all samples in one order."""
         examples = [self._dense(kind.example) for kind in self.batches.kinds]
         shapes = {example.shape[1:] for example in examples}
         if len(shapes) > 1:
@@ -350,7 +350,7 @@ class Evaluator:
         assert self.objective.whole is not None
         fitness = []
         for part, _ in self._candidates(masks):
-            outputs, targets = self._outputs_and_targets(part)
+            outputs, targets = self.outputs_and_targets(part)
             fitness += [float(self.objective.whole(one, targets)) for one in outputs]
         return torch.tensor(fitness, dtype=self.fitness_dtype, device=self._forward.device)
 

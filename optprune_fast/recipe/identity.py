@@ -26,7 +26,6 @@ def identity(problem: Problem, strategy: Strategy, limits: Limits, validation: E
         "strategy": strategy.name, "knobs": described, "knobs_tensors": sha256_tensors(tensors),
         "evaluations": limits.evaluations, "time_limit": limits.seconds, "seed": problem.seed,
         "budget": problem.budget, "layout": problem.layout.to_json(), "objective": evaluator.objective.name,
-        "logit_scale": evaluator.logit_scale,
         "backend": evaluator.backend, "weights": sha256_tensors(evaluator.weights),
         "masks": sha256_tensors({name: getattr(problem, name).words for name in ("core", "pool", "start")}),
         "data": _digest(evaluator.batches), "validation": _digest(validation.batches),

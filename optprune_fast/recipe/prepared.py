@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import os
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -18,9 +20,9 @@ from optprune_fast.recipe.result import Result, weights_digest
 from optprune_fast.runtime.dispatch import check_backend
 from optprune_fast.search import auto, strategy_named
 from optprune_fast.search.journal import Journal
-from optprune_fast.search.logit_scale import logit_scale as scale_of
+from optprune_fast.search.logit_scale import find_logit_scale
 from optprune_fast.search.problem import Problem, check_shares
-from optprune_fast.search.run import Limits, run
+from optprune_fast.search.run import Limits, Outcome, run
 from optprune_fast.search.strategy import Strategy
 
 TIME_LIMIT = 60.0
@@ -51,7 +53,7 @@ class Prepared:
     def of(model: nn.Module, data: Data, sparsities: Sequence[float], strategy: str | Strategy, small: float | None,
            pool: float | None, validation: Data | None, evaluations: int | None, time_limit: float | None, seed: int,
            objective: str | UserObjective, backend: str, layout: MaskLayout | None,
-           logit_scale: float | None) -> Prepared:
+           logit_scale: float | None = None) -> Prepared:
         """The arguments are those of `prune`, and are checked before the data are read."""
         # A time limit that nobody asked for would make the mask depend on the machine's speed.
         limits = Limits(evaluations, TIME_LIMIT if time_limit is None and evaluations is None else time_limit)
@@ -80,23 +82,52 @@ class Prepared:
 
     def problem(self, sparsity: float, start: str | PackedMasks = "magnitude") -> Problem:
         """What may be chosen at a sparsity, and where the search of it starts."""
-        problem = Problem.of(self.calibration, sparsity, self.small, self.pool, self.seed, start)
-        factor = self.logit_scale or scale_of(self.calibration, problem.magnitude)
-        return replace(problem, evaluator=self.calibration.scaled(factor))
+        return Problem.of(self.calibration, sparsity, self.small, self.pool, self.seed, start)
 
     def search(self, problem: Problem, sparsity: float, journal: str | os.PathLike[str] | None,
                progress: bool | None, title: str = "prune") -> Result:
         """Search, judge, and say where the mask comes from. `title` names the progress bar."""
-        kept, validation = None, self.validation.scaled(problem.evaluator.logit_scale)
+        kept = None
         if journal is not None:
-            kept = Journal.at(journal, identity(problem, self.strategy, self.limits, validation))
-        outcome = run(problem, self.strategy, validation, self.limits, journal=kept, progress=progress,
-                      title=title)
+            known = identity(problem, self.strategy, self.limits, self.validation)
+            kept = Journal.at(journal, {**known, "logit_scale": self.logit_scale})
+        scale, outcome, limits = self._scale(problem, kept)
+        if outcome is None:
+            outcome = run(replace(problem, evaluator=self.calibration.scaled(scale)), self.strategy,
+                          self.validation.scaled(scale), limits, journal=kept, progress=progress, title=title)
+        mask, fitness, baseline, calibration = self._judged(problem, outcome.mask)
         return Result(
-            mask=outcome.mask, core=problem.core, magnitude=problem.magnitude, fitness=outcome.validation,
-            baseline=outcome.baseline, history=outcome.history, sparsity=float(sparsity), small=float(self.small),
+            mask=mask, core=problem.core, magnitude=problem.magnitude, fitness=fitness, baseline=baseline,
+            history=outcome.history, sparsity=float(sparsity), small=float(self.small),
             seed=self.seed, strategy=self.strategy.name, objective=self.calibration.objective.name,
             held_out=self.held_out, evaluations=outcome.evaluations, seconds=outcome.seconds,
             stopped_by=outcome.stopped_by, base_digest=weights_digest(self.calibration.weights),
             screened=problem.work.screened, gradient_passes=problem.work.gradients,
-            logit_scale=problem.evaluator.logit_scale)
+            logit_scale=scale, calibration_fitness=calibration)
+
+    def _scale(self, problem: Problem, journal: Journal | None) -> tuple[float, Outcome | None, Limits]:
+        """(of the logits in the search, an outcome if Ctrl-C came while it was looked for, what is left of the limits).
+
+        A search that goes on from its journal has the scale that it had.
+        """
+        if self.logit_scale is not None:
+            return self.logit_scale, None, self.limits
+        written = None if journal is None else journal.read(problem.layout)
+        if written is not None:
+            return float(written["logit_scale"]), None, self.limits
+        start = time.monotonic()
+        scale, short = find_logit_scale(problem, self.validation, self.limits.seconds)
+        if short is not None and short.stopped_by == "interrupt":
+            return 1.0, short, self.limits
+        if self.limits.seconds is None:
+            return scale, None, self.limits
+        left = max(self.limits.seconds - (time.monotonic() - start), 1e-3)
+        return scale, None, replace(self.limits, seconds=left)
+
+    def _judged(self, problem: Problem, found: PackedMasks) -> tuple[PackedMasks, float, float, float]:
+        """(mask, its fitness, that of magnitude's mask, its calibration fitness): of logits as they are, whatever the
+        search multiplied them with. What is then worse than magnitude's mask on the held-out part is not returned."""
+        both = self.validation(PackedMasks.cat([found, problem.magnitude]))
+        fitness, baseline = both.nan_to_num(math.inf, math.inf).tolist()
+        mask = found if fitness <= baseline else problem.magnitude
+        return mask, min(fitness, baseline), baseline, float(self.calibration(mask)[0])

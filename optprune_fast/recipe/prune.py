@@ -35,16 +35,15 @@ def prune(model: nn.Module, data: Data, sparsity: float = 0.95, strategy: str | 
     time_limit:   seconds; None is 60 where `evaluations` is not given, and no limit where it is
     seed:         of the split and of the search
     objective:    as `Evaluator` takes it
-    logit_scale:  what logits are multiplied with before cross-entropy is taken. None finds one for the sparsity: pruned
-                  networks have small logits, and a search that had to keep them large would have fewer weights left to
-                  be right with. 1 takes the loss as it is
+    logit_scale:  what the search multiplies logits with before cross-entropy is taken. None finds it by a short search:
+                  networks of few weights have small logits, and a search that had to keep them large would have fewer
+                  weights left to be right with. 1 takes the loss as it is
     start:        where the search starts: "magnitude", a scheme of `layer_budgets`, or a mask of your own
     journal:      a file from which a search that was stopped, by Ctrl-C or a kill, goes on when it is started again
                   with the same arguments; under a limit of evaluations it ends bit for bit like one never stopped
     progress:     True, False, or None: a bar on a terminal and silence elsewhere
-    returns:      `Result`; its `fitness` and the `baseline` of magnitude pruning are on the validation data, at its
-                  `logit_scale`: the classes do not depend on it, but whoever wants probabilities multiplies the logits
-                  by it
+    returns:      `Result`; its `fitness` and the `baseline` of magnitude pruning are on the validation data, of logits
+                  as they are
 
     Ctrl-C ends the search and returns the best mask so far. Raises `ValueError` for wrong arguments before any work.
 

@@ -32,8 +32,10 @@ class Result:
     baseline:     of magnitude pruning, on the same part
     history:      a row whenever the best calibration fitness improved: evaluations, seconds, fitness, validation
     base_digest:  SHA-256 of the prunable weights that the mask was found for
-    logit_scale:  what the logits were multiplied with for fitness and baseline; `Evaluator(logit_scale=)` has the same.
-                  Times this, the logits of the pruned network are about as sure as they should be
+    logit_scale:  what the search multiplied logits with, and so what its history is of; the other figures are of
+                  logits as they are
+    calibration_fitness:  of the mask, on the data that the search saw; how far `fitness` lies above it is what the
+                  search has overfitted. None where a file does not say
     screened, gradient_passes:  what the search spent beside its evaluations, in passes over all calibration data:
                   forward passes of candidates over parts of the data, and passes for gradients
     """
@@ -57,6 +59,7 @@ class Result:
     screened: float = 0.0
     gradient_passes: float = 0.0
     logit_scale: float = 1.0
+    calibration_fitness: float | None = None
 
     @property
     def layout(self) -> MaskLayout:
@@ -66,14 +69,6 @@ class Result:
     def budget(self) -> int:
         """Weights kept, exactly."""
         return int(self.mask.count())
-
-    @property
-    def calibration_fitness(self) -> float | None:
-        """Of the mask, on the data that the search saw; None where the history does not say.
-
-        How far `fitness` lies above it is what the search has overfitted.
-        """
-        return next((row["fitness"] for row in self.history if row["validation"] == self.fitness), None)
 
     @property
     def kept_small(self) -> int:

@@ -20,7 +20,8 @@ CAPTIONS = {
                 "Right: validation minus calibration loss, each time that the search found a better mask. A gap "
                 "that grows while the search goes on is over-fitting: give more calibration samples.",
     "convergence": "A line a run. Thick: the lowest calibration loss so far; thin: the loss of that mask on the "
-                "validation samples. The dot is the mask that was chosen, the lowest of the thin line.",
+                "validation samples, of logits times what the search multiplied them with. The dot is the mask that "
+                "was chosen, the lowest of the thin line.",
     "histogram": "Magnitude pruning keeps everything right of the dotted line. Orange, left of it: small weights "
                 "that the search kept in the place of larger ones. Counts are logarithmic.",
     "densities": "Share of each layer's weights that is kept: by the mask that was found, and by magnitude pruning "

@@ -39,7 +39,7 @@ class Judges:
         if model is not None and objective is None and self._objective not in NAMED:
             raise ValueError(message("report", "the objective of these results is a function of the caller's",
                                      "give it again: objective=", objective=self._objective))
-        self._made: dict[tuple[str, str, int | None, float], Evaluator] = {}
+        self._made: dict[tuple[str, str, int | None], Evaluator] = {}
         for run in runs:
             self._check(run)
 
@@ -55,13 +55,12 @@ class Judges:
         if model is None:
             return None
         held = part != "test" and _held_out_of_data(result)
-        key = (result.base_digest, part, result.seed if held else None, result.logit_scale)
+        key = (result.base_digest, part, result.seed if held else None)
         if key not in self._made:
             batches = self._batches(result, part)
             if batches is None:
                 return None
-            self._made[key] = Evaluator(model, batches, self._objective, layout=result.layout,
-                                        logit_scale=result.logit_scale)
+            self._made[key] = Evaluator(model, batches, self._objective, layout=result.layout)
         return self._made[key]
 
     def _batches(self, result: Result, part: str) -> list[Batch] | None:

@@ -114,7 +114,8 @@ def run(problem: Problem, strategy: Strategy, validation: Evaluator, limits: Lim
 def _state(outcome: Outcome, problem: Problem, strategy: Strategy) -> dict[str, Any]:
     """All that the rest of a run depends on."""
     return {"outcome": {f.name: getattr(outcome, f.name) for f in fields(Outcome)},
-            "work": dict(vars(problem.work)), "strategy": strategy.state()}
+            "logit_scale": problem.evaluator.logit_scale, "work": dict(vars(problem.work)),
+            "strategy": strategy.state()}
 
 
 def _restored(state: dict[str, Any], problem: Problem, strategy: Strategy) -> Outcome:

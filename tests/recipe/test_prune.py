@@ -37,7 +37,7 @@ def test_fitness_and_baseline_are_on_the_held_out_part(network, samples, result)
     judge, evaluator = Evaluator(network, held), Evaluator(network, calibration)
     assert result.fitness == float(judge(result.mask)[0])
     assert result.baseline == float(judge(result.magnitude)[0])
-    assert result.history[0]["fitness"] == float(evaluator(result.magnitude)[0])
+    assert result.history[0]["fitness"] == float(evaluator.scaled(result.logit_scale)(result.magnitude)[0])
     assert "10%" in result.held_out
 
 
@@ -46,7 +46,8 @@ def test_validation_is_used_as_given_and_data_whole(network, samples):
     data, validation = (inputs[:120], targets[:120]), (inputs[120:], targets[120:])
     result = prune(network, data, 0.9, validation=validation, evaluations=200)
     assert result.fitness == float(Evaluator(network, validation)(result.mask)[0])
-    assert result.history[0]["fitness"] == float(Evaluator(network, data)(result.magnitude)[0])
+    search = Evaluator(network, data, logit_scale=result.logit_scale)
+    assert result.history[0]["fitness"] == float(search(result.magnitude)[0])
     assert "caller" in result.held_out
 
 

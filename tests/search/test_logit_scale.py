@@ -1,75 +1,109 @@
 """The scale that a search gives logits."""
 
+import copy
+
 import pytest
 import torch
-from torch import nn
+import torch.nn.functional as F
 
 import optprune_fast as opf
 from optprune_fast.recipe.sweep import sweep
-from optprune_fast.search.logit_scale import MOST, logit_scale
+from optprune_fast.search.logit_scale import MOST, SHARE, best_scale, find_logit_scale
+from optprune_fast.search.problem import Problem
 
 
-class Small(nn.Module):
-    """Logits of which pruning half leaves a given share."""
-
-    def __init__(self, share):
-        super().__init__()
-        self.last = nn.Linear(2, 2, bias=False)
-        with torch.no_grad():
-            self.last.weight.copy_(torch.tensor([[1.0, 1.0 / share - 1.0], [0.0, 0.0]]))
-
-    def forward(self, x):
-        return self.last(x)
+def problem_of(network, samples, sparsity=0.9, small=1.0):
+    return Problem.of(opf.Evaluator(network, samples), sparsity, small, 1.0, 0)
 
 
-def scale_of(share):
-    model = Small(share)
-    column = torch.randn(300, 1, generator=torch.Generator().manual_seed(0))
-    ev = opf.Evaluator(model, (column.expand(-1, 2).contiguous(), torch.zeros(300, dtype=torch.int64)))
-    kept = torch.tensor([[[True, False], [False, False]]])
-    return logit_scale(ev, opf.PackedMasks.from_dense(ev.layout, {"last.weight": kept}))
+def found(problem, seconds=None):
+    return find_logit_scale(problem, problem.evaluator, seconds)
 
 
-def test_it_is_the_square_of_how_far_logits_shrink():
-    assert scale_of(0.5) == 4.0
-    assert scale_of(0.8) == 1.6
-    assert scale_of(0.1) == MOST
-    assert scale_of(2.0) == 1.0  # they grew
+@pytest.mark.parametrize("shape", [(300, 4), (120, 4, 3)])
+def test_the_best_scale_has_the_least_loss(shape):
+    made = torch.Generator().manual_seed(1)
+    targets = torch.randint(4, (shape[0], *shape[2:]), generator=made)
+    logits = torch.randn(shape, generator=made) + 2.0 * F.one_hot(targets, 4).movedim(-1, 1)
+    best = best_scale(logits / 1.2, targets)
+    losses = [F.cross_entropy(t * logits / 1.2, targets) for t in (0.98 * best, best, 1.02 * best)]
+    assert losses[1] == min(losses)
+    assert 1.0 < best < MOST ** 0.5
 
 
-def test_nothing_left_and_nothing_there():
-    model = nn.Linear(4, 3)
-    inputs, targets = torch.randn(20, 4), torch.zeros(20, dtype=torch.int64)
-    ev = opf.Evaluator(model, (inputs, targets))
-    assert logit_scale(ev, opf.PackedMasks.from_indices(ev.layout, torch.tensor([], dtype=torch.int64))) == MOST
-    constant = opf.Evaluator(model, (inputs[:1].repeat(20, 1), targets))
-    assert logit_scale(constant, opf.magnitude(model, 0.5).mask) in (1.0, MOST)
+def test_the_best_scale_keeps_its_bounds():
+    sure, targets = 50 * torch.eye(4), torch.arange(4)
+    assert best_scale(0.001 * sure, targets) == pytest.approx(MOST ** 0.5, rel=1e-6)
+    assert best_scale(sure, targets.flip(0)) == 1.0
+    assert best_scale(torch.full((4, 4), float("nan")), targets) == 1.0
 
 
-def test_fitness_is_the_evaluators_at_that_scale(network, samples):
+def sure(network, factor):
+    """A copy whose logits are so many times as large; its weights rank the same within the last layer."""
+    network = copy.deepcopy(network)
+    with torch.no_grad():
+        for parameter in list(network.children())[-1].parameters():
+            parameter.mul_(factor)
+    return network
+
+
+def test_small_logits_get_a_larger_scale(network, samples):
+    scales = [found(problem_of(sure(network, factor), samples))[0] for factor in (100.0, 8.0, 1.0)]
+    assert scales == sorted(scales)
+    assert 1.0 <= scales[0] < scales[-1] == MOST
+
+
+def test_what_it_spends_is_counted_and_limited(network, samples):
+    problem = problem_of(network, samples)
+    scale, outcome = found(problem)
+    assert problem.work.gradients > 1
+    assert problem.work.screened == outcome.evaluations == 5
+    assert scale == found(problem_of(network, samples))[0]
+    hurried, short = found(problem_of(network, samples), 1e-9 / SHARE)
+    assert (hurried, short.stopped_by) == (1.0, "time")
+    fixed = problem_of(network, samples, small=0.0)
+    assert found(fixed) == (1.0, None)
+    assert fixed.work.gradients == 0
+
+
+def test_figures_are_of_logits_as_they_are(network, samples):
     inputs, targets = samples
     validation = inputs[150:], targets[150:]
     result = opf.prune(network, (inputs[:150], targets[:150]), 0.9, validation=validation, evaluations=200)
     assert result.logit_scale > 1
-    judge = opf.Evaluator(network, validation, logit_scale=result.logit_scale)
-    assert float(judge(result.mask)[0]) == pytest.approx(result.fitness, rel=1e-6)
-    assert float(judge(result.magnitude)[0]) == pytest.approx(result.baseline, rel=1e-6)
-    plain = opf.prune(network, (inputs[:150], targets[:150]), 0.9, validation=validation, evaluations=200,
-                      logit_scale=1.0)
+    judge, search = opf.Evaluator(network, validation), opf.Evaluator(network, (inputs[:150], targets[:150]))
+    assert judge(opf.PackedMasks.cat([result.mask, result.magnitude])).tolist() == [result.fitness, result.baseline]
+    assert float(search(result.mask)[0]) == result.calibration_fitness
+    assert result.fitness <= result.baseline
+    last = min(row["validation"] for row in result.history)
+    assert float(judge.scaled(result.logit_scale)(result.mask)[0]) == pytest.approx(last, rel=1e-6)
+    plain = opf.prune(network, samples, 0.9, evaluations=200, logit_scale=1.0)
     assert plain.logit_scale == 1
-    assert float(opf.Evaluator(network, validation)(plain.mask)[0]) == pytest.approx(plain.fitness, rel=1e-6)
+    assert plain.gradient_passes < result.gradient_passes
+
+
+def test_what_is_worse_than_magnitude_as_it_is_is_not_returned(network, samples):
+    """At a scale of a millionth all masks are equally good to the search, and magnitude's is not lost."""
+    result = opf.prune(network, samples, 0.3, "genetic", evaluations=60, logit_scale=1e-6)
+    assert result.fitness <= result.baseline
 
 
 def test_a_sweep_has_a_scale_for_each_sparsity_and_other_objectives_have_none(network, samples):
-    scales = [result.logit_scale for result in sweep(network, samples, (0.3, 0.9), evaluations=100).results]
-    assert scales[0] < scales[1]
+    results = sweep(sure(network, 5.0), samples, (0.3, 0.9), evaluations=100).results
+    assert results[0].logit_scale != results[1].logit_scale
     assert opf.prune(network, samples, 0.9, evaluations=100, objective="kl_to_dense").logit_scale == 1
 
 
-def test_another_scale_is_another_search(network, samples, tmp_path):
-    opf.prune(network, samples, 0.9, evaluations=100, journal=tmp_path / "journal")
-    with pytest.raises(ValueError, match=r"journal of another run: .*logit_scale"):
-        opf.prune(network, samples, 0.9, evaluations=100, journal=tmp_path / "journal", logit_scale=1.0)
+def test_a_journal_knows_the_scale(network, samples, tmp_path):
+    """It is found again for another search only, and a scale that is asked for makes another search."""
+    place = tmp_path / "journal"
+    first = opf.prune(network, samples, 0.9, evaluations=100, journal=place)
+    again = opf.prune(network, samples, 0.9, evaluations=100, journal=place)
+    assert again.logit_scale == first.logit_scale
+    assert (again.screened, again.gradient_passes) == (first.screened, first.gradient_passes)
+    assert torch.equal(again.mask.words, first.mask.words)
+    with pytest.raises(ValueError, match=r"journal of another run: logit_scale"):
+        opf.prune(network, samples, 0.9, evaluations=100, journal=place, logit_scale=1.0)
 
 
 @pytest.mark.parametrize("given", [{"logit_scale": 0.0}, {"logit_scale": 2.0, "objective": "kl_to_dense"}])

@@ -15,8 +15,10 @@ searched for at scale t has its own best scale beyond it, hence the square (docs
 
 from __future__ import annotations
 
+import time
 from dataclasses import replace
 
+import torch
 from torch import Tensor
 
 from optprune_fast.engine.evaluator import Evaluator
@@ -45,6 +47,8 @@ def find_logit_scale(problem: Problem, validation: Evaluator, seconds: float | N
     if problem.fixed:
         return 1.0, None
     part = problem.first_part(problem.doublings(SAMPLES))
+    if seconds is not None and STEPS * _step_seconds(problem, part) > SHARE * seconds:
+        return 1.0, None
     short, scores = replace(problem, evaluator=part, work=Work()), StraightThrough(steps=STEPS, leg=LEG)
     outcome = run(short, scores, part, Limits(1 + STEPS // LEG, None if seconds is None else SHARE * seconds),
                   progress=False)
@@ -56,6 +60,15 @@ def find_logit_scale(problem: Problem, validation: Evaluator, seconds: float | N
     outputs, targets = validation.outputs_and_targets(outcome.mask)
     assert targets is not None
     return float(f"{min(MOST, best_scale(outputs[0], targets.long()) ** 2):.2g}"), outcome
+
+
+def _step_seconds(problem: Problem, part: Evaluator) -> float:
+    """What a step of scores takes, by the second of two, as the first one pays for what comes once."""
+    samples = torch.arange(min(StraightThrough().batch, part.samples))
+    for _ in range(2):
+        start = time.monotonic()
+        part.mean_gradients(problem.start, samples)
+    return time.monotonic() - start
 
 
 def best_scale(outputs: Tensor, targets: Tensor) -> float:

@@ -27,7 +27,6 @@ from optprune_fast.masks.packed import PackedMasks
 from optprune_fast.runtime.errors import message
 
 REUSE = ("duplicates", "prefix", "delta")
-SCALABLE = ("cross_entropy", "error")  # objectives of logits, which have a scale
 
 
 class Evaluator:
@@ -58,7 +57,8 @@ class Evaluator:
                 on every CPU; so does backend="native"
     lookup:     where many candidates are evaluated at once and most weights are kept, the first layer, a linear one,
                 goes by table look-up if that is predicted to be faster, by a rule that `explain()` names and no clock
-                decides. Sums are then added in another order, so within rounding fitness depends on how many are
+                decides. Sums are then added in another order, so within rounding fitness depends on how many are.
+                What `hand_over` gives to torch does not come here
                 evaluated in a call and what they keep, and on the CPU: not the default
 
     Weights are a snapshot: `refresh()` takes them anew. Fitness is the mean over samples, however they are batched.
@@ -121,13 +121,21 @@ class Evaluator:
         return (total / self.samples).to(self.fitness_dtype)
 
     def outputs(self, masks: PackedMasks) -> Tensor:
-        """Tensor [P, B, …]: outputs of the network under each mask, samples in the order of the data."""
+        """Tensor [P, B, …]: outputs of the network under each mask, times `logit_scale`, samples in the order of the
+        data."""
         self._check(masks)
-        return self.outputs_and_targets(masks)[0]
+        return self._outputs_and_targets(masks)[0]
+
+    def output_parts(self, mask: PackedMasks) -> Iterator[tuple[Tensor, Tensor | None]]:
+        """(outputs [B, …], targets [B, …] or None) under one mask, some samples at a time, in the order of the data;
+        samples may have several shapes, and only the part that is looked at is in memory."""
+        self._check_one("output_parts", mask)
+        for _, _, outputs, batch, _ in self._passes(mask):
+            yield outputs[0], batch.targets
 
     def metrics(self, masks: PackedMasks) -> dict[str, Tensor]:
         """{"loss": [P], …}: the objective as "loss"; with class targets also "accuracy" (a fraction) and
-        "cross_entropy"."""
+        "cross_entropy", at `logit_scale`."""
         self._check(masks)
         if not self._has_classes:
             return {"loss": self(masks)}
@@ -229,7 +237,7 @@ class Evaluator:
 
     def scaled(self, logit_scale: float) -> Evaluator:
         """An evaluator of the same network on the same data, with this scale of the logits. It shares the snapshot of
-        the weights.
+        the weights; after `refresh()`, make it anew.
 
         >>> ev = Evaluator(nn.Linear(3, 2), (torch.randn(4, 3), torch.tensor([0, 1, 0, 1])), backend="torch")
         >>> full = PackedMasks.full(ev.layout)
@@ -316,8 +324,8 @@ class Evaluator:
                     yield Pass(rows, samples, self._outputs(part, chunk), chunk, dense)
                 first += chunk.size
 
-    def outputs_and_targets(self, masks: PackedMasks) -> tuple[Tensor, Tensor | None]:
-        """[P, B, …] and, where there are any, [B, …], of all samples in one order."""
+    def _outputs_and_targets(self, masks: PackedMasks) -> tuple[Tensor, Tensor | None]:
+        """[P, B, …] and [B, …] of all samples."""
         examples = [self._dense(kind.example) for kind in self.batches.kinds]
         shapes = {example.shape[1:] for example in examples}
         if len(shapes) > 1:
@@ -350,7 +358,7 @@ class Evaluator:
         assert self.objective.whole is not None
         fitness = []
         for part, _ in self._candidates(masks):
-            outputs, targets = self.outputs_and_targets(part)
+            outputs, targets = self._outputs_and_targets(part)
             fitness += [float(self.objective.whole(one, targets)) for one in outputs]
         return torch.tensor(fitness, dtype=self.fitness_dtype, device=self._forward.device)
 
@@ -380,10 +388,13 @@ class Evaluator:
         dense = [self.layout[name] for name, (_, choice) in self._forward.record.items() if choice is None]
         self._weight_bytes = sum(layer.rows * layer.columns for layer in dense) * (self._forward.dtype.itemsize + 1)
 
-    def _check_for_gradients(self, what: str, mask: PackedMasks) -> None:
+    def _check_one(self, what: str, mask: PackedMasks) -> None:
         self._check(mask)
         if len(mask) != 1:
             raise ValueError(message(f"Evaluator.{what}", "one mask at a time", "masks[i] is one", mask=mask))
+
+    def _check_for_gradients(self, what: str, mask: PackedMasks) -> None:
+        self._check_one(what, mask)
         if self.objective.whole is not None:
             raise ValueError(message(f"Evaluator.{what}", "the objective must give one number a sample",
                                      "a callable that returns [B]", objective=self.objective.name))
@@ -401,6 +412,6 @@ def check_logit_scale(where: str, logit_scale: float, objective: object) -> None
     """Raise `ValueError` for a scale that is no positive number, or of logits that the objective does not know."""
     if not 0 < logit_scale < float("inf"):
         raise ValueError(message(where, "logit_scale must be above 0", logit_scale=logit_scale))
-    if logit_scale != 1 and objective not in SCALABLE:
-        raise ValueError(message(where, f"logit_scale is for {' and '.join(SCALABLE)}", "leave it at 1",
+    if logit_scale != 1 and objective != "cross_entropy":
+        raise ValueError(message(where, "logit_scale is for cross_entropy, of logits", "leave it at 1",
                                  logit_scale=logit_scale, objective=objective))

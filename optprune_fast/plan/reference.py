@@ -72,8 +72,8 @@ def _tensor(node: Node, role: str, state: State) -> Tensor | None:
 
 def _linear(node: Node, x: list[Tensor], state: State, shape: tuple[int, ...]) -> Tensor:
     out = F.linear(x[0], state[node.tensors["weight"]], _tensor(node, "bias", state))
-    factor: float = node.attributes.get("factor", 1.0)
-    return normalised(out, node, state) * factor
+    out = normalised(out, node, state)
+    return out * node.attributes["factor"] if "factor" in node.attributes else out
 
 
 def _conv2d(node: Node, x: list[Tensor], state: State, shape: tuple[int, ...]) -> Tensor:

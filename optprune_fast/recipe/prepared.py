@@ -91,10 +91,14 @@ class Prepared:
         if journal is not None:
             known = identity(problem, self.strategy, self.limits, self.validation)
             kept = Journal.at(journal, {**known, "logit_scale": self.logit_scale})
-        scale, outcome, limits = self._scale(problem, kept)
-        if outcome is None:
+        start = time.monotonic()
+        try:
+            scale = self._scale(problem, kept)
             outcome = run(replace(problem, evaluator=self.calibration.scaled(scale)), self.strategy,
-                          self.validation.scaled(scale), limits, journal=kept, progress=progress, title=title)
+                          self.validation.scaled(scale), self.limits, journal=kept, progress=progress, title=title,
+                          spent=time.monotonic() - start)
+        except KeyboardInterrupt:  # before there was a mask to keep
+            scale, outcome = 1.0, Outcome(problem.magnitude, math.inf, math.inf, stopped_by="interrupt")
         mask, fitness, baseline, calibration = self._judged(problem, outcome.mask)
         return Result(
             mask=mask, core=problem.core, magnitude=problem.magnitude, fitness=fitness, baseline=baseline,
@@ -105,24 +109,14 @@ class Prepared:
             screened=problem.work.screened, gradient_passes=problem.work.gradients,
             logit_scale=scale, calibration_fitness=calibration)
 
-    def _scale(self, problem: Problem, journal: Journal | None) -> tuple[float, Outcome | None, Limits]:
-        """(of the logits in the search, an outcome if Ctrl-C came while it was looked for, what is left of the limits).
-
-        A search that goes on from its journal has the scale that it had.
-        """
+    def _scale(self, problem: Problem, journal: Journal | None) -> float:
+        """Of the logits in the search. One that goes on from its journal has the scale that it had."""
         if self.logit_scale is not None:
-            return self.logit_scale, None, self.limits
+            return self.logit_scale
         written = None if journal is None else journal.read(problem.layout)
         if written is not None:
-            return float(written["logit_scale"]), None, self.limits
-        start = time.monotonic()
-        scale, short = find_logit_scale(problem, self.validation, self.limits.seconds)
-        if short is not None and short.stopped_by == "interrupt":
-            return 1.0, short, self.limits
-        if self.limits.seconds is None:
-            return scale, None, self.limits
-        left = max(self.limits.seconds - (time.monotonic() - start), 1e-3)
-        return scale, None, replace(self.limits, seconds=left)
+            return float(written.get("logit_scale", 1.0))
+        return find_logit_scale(problem, self.validation, self.limits.seconds)
 
     def _judged(self, problem: Problem, found: PackedMasks) -> tuple[PackedMasks, float, float, float]:
         """(mask, its fitness, that of magnitude's mask, its calibration fitness): of logits as they are, whatever the

@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from tqdm import tqdm  # type: ignore[import-untyped]
 
 from optprune_fast.engine.batches import Data
@@ -51,8 +51,9 @@ def prune_and_refit(model: nn.Module, data: Data, sparsity: float = 0.9, *, samp
     objective:   as `finetune` takes it, one number a sample
     layout:      which weights are prunable; `MaskLayout.of(model)` if not given
 
-    Only prunable weights change. Ctrl-C ends it with the best so far, at the budget, as does a gradient that is not
-    finite, with a `TuningWarning`. Raises `ValueError` for wrong arguments before any work.
+    Only prunable weights change. Ctrl-C ends it with the best so far; while it prunes, with the weights as they then
+    are, the smallest pruned down to the budget. So does what is not finite, with a `TuningWarning`. Raises `ValueError`
+    for wrong arguments before any work.
 
     [1] In second-order steps as in `tuning/prune_step.py`, by the cubic schedule of Zhu, Gupta: To prune, or not to
     prune, ICLR 2018 workshop (arXiv 1710.01878, 2017), from 0.8 of the sparsity on.
@@ -84,12 +85,14 @@ def prune_and_refit(model: nn.Module, data: Data, sparsity: float = 0.9, *, samp
     loss = Loss(where, model, batches, objective, distill)
     jittered = Jittered(batches, loss.device, noise, seed)
     stages = min(refreshes, max(1, round(ramp * refreshes)))
-    if not _Way(support, loss, jittered, MaskedForward(model, layout, "torch"), damping, steps).go(
+    dense, full = MaskedForward(model, layout, "torch"), PackedMasks.full(layout, loss.device)
+    dense.choose_way(PackedMasks.cat([full, full]), batches[0].pick(slice(0, 2)).to(loss.device))
+    if not _Way(support, loss, jittered, dense, damping, steps, seed).go(
             [layout.budget(sparsity * _share(stage / stages)) for stage in range(1, stages + 1)], progress):
         return support.model, support.mask
     assert int(support.mask.count()) == budget
     refit_gauss_newton(support, loss, jittered, lambda: judge.judge(support.model, selection), list(support.weights),
-                       refreshes - stages, damping, steps, progress)
+                       refreshes - stages, damping, steps, progress, where)
     return support.model, support.mask
 
 
@@ -102,9 +105,9 @@ class _Way:
     """From the unpruned network to the budget."""
 
     def __init__(self, support: Support, loss: Loss, samples: Jittered, dense: MaskedForward, damping: float,
-                 steps: int) -> None:
+                 steps: int, seed: int) -> None:
         self.support, self.loss, self.samples, self.dense = support, loss, samples, dense
-        self.damping, self.steps = damping, steps
+        self.damping, self.steps, self.made = damping, steps, torch.Generator().manual_seed(seed)
 
     @torch.no_grad()
     def go(self, budgets: list[int], progress: bool | None) -> bool:
@@ -112,8 +115,8 @@ class _Way:
         try:
             for budget in tqdm(budgets, "prune", leave=False, disable=None if progress is None else not progress):
                 if not self._step(budget):
-                    warnings.warn("prune_and_refit: the gradient is not finite; it stops there, and prunes by size",
-                                  TuningWarning, stacklevel=3)
+                    warnings.warn("prune_and_refit: a gradient or step is not finite; it stops there, and prunes by "
+                                  "size", TuningWarning, stacklevel=4)
                     break
             else:
                 return True
@@ -131,5 +134,13 @@ class _Way:
         gradient, squares = (kept.row({name: pair[which] for name, pair in found.items()}) for which in (0, 1))
         if not bool(gradient.isfinite().all()):
             return False
-        prune_step(support, Quadratic(kept, self.loss, batches), gradient, squares, budget, self.damping, self.steps)
-        return True
+        near = Quadratic(kept, self.loss, batches)
+        if not self.loss.objective.needs_targets and self.loss.objective.needs_dense:
+            squares = self._level(near, squares)
+        return prune_step(support, near, gradient, squares, budget, self.damping, self.steps)
+
+    def _level(self, near: Quadratic, squares: Tensor) -> Tensor:
+        """The mean of the curvature's diagonal for all weights alike (Hutchinson 1990), so that size decides: where the
+        network is compared with itself, slopes are zero or what rounding leaves of it, and say nothing of a weight."""
+        signs = torch.randint(2, squares.shape, generator=self.made).to(squares).mul(2).sub(1)
+        return torch.full_like(squares, float(signs @ near.curvature(signs)) / max(1, len(signs)))

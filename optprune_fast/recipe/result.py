@@ -97,6 +97,8 @@ class Result:
         try:
             layout = MaskLayout.from_json(metadata["layout"])
             plain: dict[str, Any] = json.loads(metadata["result"])
+            plain.setdefault("calibration_fitness", next(
+                (row["fitness"] for row in plain["history"] if row["validation"] == plain["fitness"]), None))
             mask, core, magnitude = (PackedMasks(layout, tensors[name]) for name in _MASKS)
             result = Result(mask, core, magnitude, **plain)
         except (KeyError, TypeError, ValueError) as problem:

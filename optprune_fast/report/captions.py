@@ -17,8 +17,9 @@ CAPTIONS = {
                 "are standard deviations over seeds.",
     "overfitting": "Left: the loss of the chosen mask on the samples that the search saw (calibration), on those it "
                 "was chosen by (validation) and, where they were given, on samples that decided nothing (test). "
-                "Right: validation minus calibration loss, each time that the search found a better mask. A gap "
-                "that grows while the search goes on is over-fitting: give more calibration samples.",
+                "Right: validation minus calibration loss, of logits as the search scaled them, each time that it "
+                "found a better mask. A gap that grows while the search goes on is over-fitting: give more calibration "
+                "samples.",
     "convergence": "A line a run. Thick: the lowest calibration loss so far; thin: the loss of that mask on the "
                 "validation samples, of logits times what the search multiplied them with. The dot is the mask that "
                 "was chosen, the lowest of the thin line.",

@@ -75,9 +75,9 @@ def convergence(figures: Any, made: Document) -> Any:
                                        linestyle=line, alpha=alpha, drawstyle="steps-post")
                     names.setdefault(f"{run['method']}, {'calibration' if column == 'fitness' else column}", drawn)
                 # The mask that was chosen: the lowest validation loss of all.
-                for row in rows:
-                    if row["validation"] == run["fitness"]:
-                        axes.plot(row[x], row["validation"], color=color, marker="o", markersize=4)
+                judged = [row for row in rows if row["validation"] is not None]
+                for row in sorted(judged, key=lambda row: row["validation"])[:1]:
+                    axes.plot(row[x], row["validation"], color=color, marker="o", markersize=4)
             axes.set(xlabel=x, xlim=(0, None), title=f"{100 * rate:g} % sparsity" if x == "evaluations" else "")
         pair[0].set_ylabel(f"loss, {made['objective']}")
     figure.legend(names.values(), names.keys(), loc="outside lower center", ncols=2)

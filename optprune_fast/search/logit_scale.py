@@ -16,25 +16,31 @@ searched for at scale t has its own best scale beyond it, hence the square (docs
 from __future__ import annotations
 
 import time
+import warnings
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 import torch
 from torch import Tensor
 
 from optprune_fast.engine.evaluator import Evaluator
+from optprune_fast.masks.packed import PackedMasks
+from optprune_fast.runtime.errors import EvaluationWarning
 from optprune_fast.search.problem import Problem, Work
-from optprune_fast.search.run import Limits, Outcome, run
+from optprune_fast.search.run import Limits, run
 from optprune_fast.search.straight_through import StraightThrough
 
 STEPS, LEG = 200, 50
 SAMPLES = 8192   # at least, of the data that the short search is judged on
+JUDGED = 8192    # outputs, at least, on which the best scale is looked for
 SHARE = 0.15     # of a time limit, for the short search
 MOST = 10.0
 HALVINGS = 30
+Part = tuple[Tensor, Tensor]
 
 
-def find_logit_scale(problem: Problem, validation: Evaluator, seconds: float | None) -> tuple[float, Outcome | None]:
-    """(the scale of a search, the short search that told), for evaluators of cross-entropy at scale 1.
+def find_logit_scale(problem: Problem, validation: Evaluator, seconds: float | None) -> float:
+    """The scale of the logits in a search, for evaluators of cross-entropy at scale 1.
 
     validation: where the best scale of the mask is looked for: on what it was trained on, a network is too sure
     seconds:    the time limit of the search, or None. Without one the scale depends on nothing but data, weights and
@@ -42,24 +48,76 @@ def find_logit_scale(problem: Problem, validation: Evaluator, seconds: float | N
 
     It has two digits: backends round differently, and a seed must give one mask on all of them. Where nothing can be
     chosen, or the short search would take too much of the time, it is 1: a mask that was hardly searched for has small
-    logits on any network. What was spent is counted in `problem.work`.
+    logits on any network. So it is, with an `EvaluationWarning`, where torch cannot differentiate the model. What was
+    spent is counted in `problem.work`.
     """
     if problem.fixed:
-        return 1.0, None
-    part = problem.first_part(problem.doublings(SAMPLES))
-    if seconds is not None and STEPS * _step_seconds(problem, part) > SHARE * seconds:
-        return 1.0, None
+        return 1.0
+    doublings = problem.doublings(SAMPLES)
+    part = problem.first_part(doublings) if doublings else problem.evaluator
+    try:
+        if seconds is not None and STEPS * _step_seconds(problem, part) > SHARE * seconds:
+            return 1.0
+        mask = _short_search(problem, part, None if seconds is None else SHARE * seconds)
+    except (RuntimeError, NotImplementedError) as problem_met:
+        warnings.warn(f"the scale of the logits is taken as 1, as the model has no gradients: {problem_met}; "
+                      "logit_scale=1 does not ask for any", EvaluationWarning, stacklevel=2)
+        return 1.0
+    if mask is None:
+        return 1.0
+    return float(f"{min(MOST, best_scale(_some(validation.output_parts(mask))) ** 2):.2g}")
+
+
+def _short_search(problem: Problem, part: Evaluator, seconds: float | None) -> PackedMasks | None:
+    """The mask that scores find; None where time ran out before. Ctrl-C passes through."""
     short, scores = replace(problem, evaluator=part, work=Work()), StraightThrough(steps=STEPS, leg=LEG)
-    outcome = run(short, scores, part, Limits(1 + STEPS // LEG, None if seconds is None else SHARE * seconds),
-                  progress=False)
+    # The strategy ends by itself; its schedule would run ahead of its steps with the share of a limit that is used up.
+    outcome = run(short, scores, part, Limits(100 * STEPS, seconds), progress=False)
     share = part.samples / problem.evaluator.samples
     problem.work.gradients += share * short.work.gradients
     problem.work.screened += share * outcome.evaluations
-    if scores.step < STEPS:
-        return 1.0, outcome
-    outputs, targets = validation.outputs_and_targets(outcome.mask)
-    assert targets is not None
-    return float(f"{min(MOST, best_scale(outputs[0], targets.long()) ** 2):.2g}"), outcome
+    if outcome.stopped_by == "interrupt":
+        raise KeyboardInterrupt
+    return outcome.mask if scores.step == STEPS else None
+
+
+def _some(parts: Iterable[tuple[Tensor, Tensor | None]]) -> list[Part]:
+    """The first parts, until there are enough outputs."""
+    found: list[Part] = []
+    for outputs, targets in parts:
+        assert targets is not None
+        found.append((outputs, targets))
+        if sum(targets.numel() for _, targets in found) >= JUDGED:
+            break
+    return found
+
+
+def best_scale(parts: Sequence[Part]) -> float:
+    """The number from 1 to the root of `MOST` by which logits have the least cross-entropy.
+
+    parts: (logits [B, C, …], classes [B, …]) each, the mean over what follows the samples taken first
+
+    The loss is convex in it, so its slope tells on which side to look.
+
+    >>> import torch
+    >>> best_scale([(torch.tensor([[2.0, 0.0], [2.0, 0.0], [2.0, 0.0]]), torch.tensor([0, 0, 1]))])
+    1.0
+    """
+    rows = [(outputs.double().nan_to_num().movedim(1, -1).flatten(0, -2), targets.long().flatten(),
+             targets.shape[0] / max(1, targets.numel())) for outputs, targets in parts]
+
+    def slope(scale: float) -> float:
+        total = 0.0
+        for logits, classes, weight in rows:
+            right = logits.gather(1, classes.unsqueeze(1)).sum()
+            total += weight * float(((scale * logits).softmax(1) * logits).sum() - right)
+        return total
+
+    low, high = 1.0, MOST ** 0.5
+    for _ in range(HALVINGS):
+        middle = (low * high) ** 0.5
+        low, high = (middle, high) if slope(middle) < 0 else (low, middle)
+    return low
 
 
 def _step_seconds(problem: Problem, part: Evaluator) -> float:
@@ -67,24 +125,6 @@ def _step_seconds(problem: Problem, part: Evaluator) -> float:
     samples = torch.arange(min(StraightThrough().batch, part.samples))
     for _ in range(2):
         start = time.monotonic()
-        part.mean_gradients(problem.start, samples)
+        found = part.mean_gradients(problem.start, samples)
+        float(next(iter(found.values())).flatten()[0])  # a GPU is not done before it is asked
     return time.monotonic() - start
-
-
-def best_scale(outputs: Tensor, targets: Tensor) -> float:
-    """The number from 1 to the root of `MOST` by which logits [B, C, …] have the least cross-entropy [B, …].
-
-    The loss is convex in it, so its slope tells on which side to look.
-
-    >>> import torch
-    >>> best_scale(torch.tensor([[2.0, 0.0], [2.0, 0.0], [2.0, 0.0]]), torch.tensor([0, 0, 1]))
-    1.0
-    """
-    outputs = outputs.double().nan_to_num()
-    right = outputs.gather(1, targets.unsqueeze(1)).mean()
-    low, high = 1.0, MOST ** 0.5
-    for _ in range(HALVINGS):
-        middle = (low * high) ** 0.5
-        slope = ((middle * outputs).softmax(1) * outputs).sum(1).mean() - right
-        low, high = (middle, high) if slope < 0 else (low, middle)
-    return low

@@ -54,14 +54,16 @@ class Outcome:
 
 
 def run(problem: Problem, strategy: Strategy, validation: Evaluator, limits: Limits, *, journal: Journal | None = None,
-        progress: bool | None = None, title: str = "prune", clock: Callable[[], float] = time.monotonic) -> Outcome:
+        progress: bool | None = None, title: str = "prune", clock: Callable[[], float] = time.monotonic,
+        spent: float = 0.0) -> Outcome:
     """Ask, evaluate, tell, until a limit, the end of the strategy or Ctrl-C.
 
     Whenever the fitness on the calibration data improves, the mask is judged on `validation`, and the best there is
     kept; the magnitude mask is the first to be judged, so nothing worse is ever returned. With a `journal`, a run goes
-    on where an earlier one was when the journal was written. `title` names the progress bar.
+    on where an earlier one was when the journal was written. `title` names the progress bar; `spent` are seconds of the
+    limit that went before.
     """
-    start = clock()
+    start = clock() - spent
     # Asked before anything else, so that what cannot be kept is said before any work.
     written = None if journal is None else journal.read(problem.layout)
     strategy.start(problem)
@@ -70,7 +72,7 @@ def run(problem: Problem, strategy: Strategy, validation: Evaluator, limits: Lim
         outcome = Outcome(problem.magnitude, baseline, baseline)
     else:
         outcome = _restored(written, problem, strategy)
-        start -= outcome.seconds
+        start = clock() - outcome.seconds
     if outcome.stopped_by:
         return outcome
     bar = _bar(limits, progress, title)

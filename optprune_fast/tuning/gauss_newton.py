@@ -27,6 +27,7 @@ from optprune_fast.tuning.quadratic import Quadratic
 from optprune_fast.tuning.support import Support
 
 TOLERANCE = 1e-6
+LEAST_DAMPING = 1e-8  # what nothing depends on, such as a weight of an input that is always 0, has no curvature
 TRIES = 4  # dampings of one outer step
 GROW, SHRINK = 4.0, 0.25
 FORETOLD_WELL, FORETOLD_BADLY = 0.75, 0.25
@@ -34,7 +35,8 @@ FORETOLD_WELL, FORETOLD_BADLY = 0.75, 0.25
 
 @torch.no_grad()
 def refit_gauss_newton(support: Support, loss: Loss, samples: Jittered, judge: Callable[[], float], names: list[str],
-                       refreshes: int, damping: float, steps: int, progress: bool | None = None) -> None:
+                       refreshes: int, damping: float, steps: int, progress: bool | None = None,
+                       where: str = "refit") -> None:
     """Change the parameters `names` of `support`, in place; the state that `judge` found best stays.
 
     judge:      gives a number for the model of `support` as it is, lower for better
@@ -50,12 +52,12 @@ def refit_gauss_newton(support: Support, loss: Loss, samples: Jittered, judge: C
             value, near = loss.judge(support.model, batches), Quadratic(kept, loss, batches)
             gradient, square = near.slope()
             if not bool(gradient.isfinite().all()):
-                warnings.warn("refit: the gradient is not finite; it stops there, with the best so far", TuningWarning,
-                              stacklevel=3)
+                warnings.warn(f"{where}: the gradient is not finite; it stops there, with the best so far",
+                              TuningWarning, stacklevel=4)
                 break
             scale = square.mean().clamp_min(torch.finfo(torch.float64).tiny)
             for _ in range(TRIES):
-                extra = damping * scale
+                extra = max(damping, LEAST_DAMPING) * scale
                 step, applied = pcg(partial(near.damped, extra=extra), -gradient.unsqueeze(0),
                                     (square + extra).unsqueeze(0), steps, TOLERANCE)
                 foretold = float(-(gradient @ step[0]) - 0.5 * (step[0] @ applied[0]))

@@ -86,7 +86,11 @@ def distilled(where: str, objective: Objective, share: float) -> Objective:
         raise ValueError(message(where, "distill= mixes the targets of cross-entropy with the unpruned network's "
                                  "classes", "distill=0 takes any objective", distill=share, objective=objective.name))
 
+    if share == 1:
+        return NAMED["kl_to_dense"]
+
     def per_sample(outputs: Tensor, targets: Tensor | None, dense: Tensor | None) -> Tensor:
-        return cross_entropy(outputs, targets).lerp(kl_to_dense(outputs, targets, dense), share)
+        own = cross_entropy(outputs, targets)
+        return own.lerp(kl_to_dense(outputs, targets, dense).to(own.dtype), share)
 
     return Objective(f"{share:g} distilled", per_sample, needs_targets=True, needs_dense=True)

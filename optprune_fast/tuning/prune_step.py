@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from optprune_fast.masks.magnitude import select
-from optprune_fast.tuning.gauss_newton import TOLERANCE
+from optprune_fast.tuning.gauss_newton import LEAST_DAMPING, TOLERANCE
 from optprune_fast.tuning.kept import Kept
 from optprune_fast.tuning.pcg import pcg
 from optprune_fast.tuning.quadratic import Quadratic
@@ -26,8 +26,9 @@ from optprune_fast.tuning.support import Support
 
 
 def prune_step(support: Support, near: Quadratic, gradient: Tensor, squares: Tensor, budget: int, damping: float,
-               steps: int) -> None:
-    """Prune `support` to `budget` weights and change those that stay, both in place.
+               steps: int) -> bool:
+    """Prune `support` to `budget` weights and change those that stay, both in place; False where no finite change was
+    found, and they are as they were.
 
     near:               around the weights as they are, all kept weights of the mask
     gradient, squares:  of `near`, float64 [kept]: mean gradient, mean squared gradient of a sample
@@ -36,7 +37,7 @@ def prune_step(support: Support, near: Quadratic, gradient: Tensor, squares: Ten
     """
     before, layout = near.kept, support.mask.layout
     weights = before.read()
-    extra = damping * squares.mean().clamp_min(torch.finfo(torch.float64).tiny)
+    extra = max(damping, LEAST_DAMPING) * squares.mean().clamp_min(torch.finfo(torch.float64).tiny)
     diagonal = (squares + extra).unsqueeze(0)
 
     def solve(right: Tensor, stays: Tensor) -> Tensor:
@@ -45,8 +46,14 @@ def prune_step(support: Support, near: Quadratic, gradient: Tensor, squares: Ten
                    TOLERANCE)[0][0]
 
     wanted = weights + solve(-gradient, torch.ones_like(weights))
-    ranked = before.spread(wanted * diagonal[0].sqrt())
-    support.prune(select(layout, ranked, budget, 0).mask)
+    ranked = wanted * (diagonal[0] / diagonal.max()).sqrt()
+    if not bool(ranked.isfinite().all()):
+        return False
+    support.prune(select(layout, before.spread(ranked, torch.float32), budget, 0).mask)
     stays = before.row({name: (~pruned).double() for name, pruned in support.pruned.items()})
     change = solve(-gradient - near.curvature(weights * (stays - 1)), stays)
-    Kept(support, list(support.weights)).write((weights + change)[stays.bool()])
+    if not bool(change.isfinite().all()):
+        return False
+    now = Kept(support, list(support.weights))
+    now.write(now.row(before.spread(weights + change, torch.float64)))
+    return True

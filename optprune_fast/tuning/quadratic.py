@@ -15,6 +15,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 from torch.func import functional_call, grad, jvp, vjp
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from optprune_fast.engine.batches import Batch
 from optprune_fast.tuning.kept import Kept
@@ -43,8 +44,9 @@ class Quadratic:
         total = square = torch.zeros((), device=self.loss.device)
         for chunk in self.chunks:
             for part in chunk.chunks(GROUP):
-                outputs, pull = vjp(self._outputs(part), self.point)[:2]
-                summed = self.kept.row(pull(self._slope_of_outputs(part)(outputs))[0])
+                with sdpa_kernel(SDPBackend.MATH):
+                    outputs, pull = vjp(self._outputs(part), self.point)[:2]
+                    summed = self.kept.row(pull(self._slope_of_outputs(part)(outputs))[0])
                 total, square = total + summed, square + summed.square()
         return total / self.samples, square / self.samples
 
@@ -54,12 +56,14 @@ class Quadratic:
         total = torch.zeros_like(row)
         for chunk in self.chunks:
             function = self._outputs(chunk)
-            outputs, pull = vjp(function, self.point)[:2]
-            with warnings.catch_warnings():  # torch's own: its rules for jvp are scripted when the first one is called
+            # The fused attention of CPUs has no derivative forwards; the plain formula has one.
+            with sdpa_kernel(SDPBackend.MATH), warnings.catch_warnings():
+                # Torch's own: its rules for jvp are scripted when the first one is called.
                 warnings.filterwarnings("ignore", r".*torch\.jit\.script", DeprecationWarning)
+                outputs, pull = vjp(function, self.point)[:2]
                 change = jvp(function, (self.point,), (along,))[1]
-            bent = vjp(self._slope_of_outputs(chunk), outputs)[1](change)[0]  # H is symmetric
-            total += self.kept.row(pull(bent)[0])
+                bent = vjp(self._slope_of_outputs(chunk), outputs)[1](change)[0]  # H is symmetric
+                total += self.kept.row(pull(bent)[0])
         return total / self.samples
 
     def damped(self, rows: Tensor, extra: Tensor) -> Tensor:

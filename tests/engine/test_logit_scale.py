@@ -84,8 +84,8 @@ def test_moves_and_gradients_scale(net, data):
 @pytest.mark.parametrize(("given", "text"), [
     ({"logit_scale": 0.0}, "logit_scale must be above 0"),
     ({"logit_scale": float("nan")}, "logit_scale must be above 0"),
-    ({"logit_scale": 2.0, "objective": "kl_to_dense"}, "logit_scale is for cross_entropy and error"),
-    ({"logit_scale": 2.0, "objective": F.cross_entropy}, "logit_scale is for cross_entropy and error"),
+    ({"logit_scale": 2.0, "objective": "kl_to_dense"}, "logit_scale is for cross_entropy"),
+    ({"logit_scale": 2.0, "objective": F.cross_entropy}, "logit_scale is for cross_entropy"),
 ])
 def test_wrong_scales(data, given, text):
     with pytest.raises(ValueError, match=text):

@@ -5,12 +5,14 @@ import copy
 import pytest
 import torch
 import torch.nn.functional as F
+from torch import nn
 
 import optprune_fast as opf
 from optprune_fast.recipe import prune_and_refit as module
 from optprune_fast.recipe.prune_and_refit import prune_and_refit
-from optprune_fast.runtime.errors import TuningWarning
+from optprune_fast.runtime.errors import EvaluationWarning, TuningWarning
 from optprune_fast.tuning.prune_step import prune_step
+from optprune_fast.tuning.support import Support
 
 
 def kept(model, mask):
@@ -52,7 +54,7 @@ def test_a_gradient_that_is_no_number_stops_it_and_is_said(network, samples):
     def steep(outputs, targets):
         return (outputs - outputs.detach()).abs().sqrt().sum(1)
 
-    with pytest.warns(TuningWarning, match=r"prune_and_refit: the gradient is not finite.*prunes by size"):
+    with pytest.warns(TuningWarning, match=r"prune_and_refit: a gradient or step is not finite.*prunes by size"):
         model, mask = prune_and_refit(network, samples, 0.9, refreshes=3, objective=steep)
     assert torch.equal(mask.words, opf.magnitude(network, 0.9).mask.words)
     assert kept(model, mask) == mask.layout.budget(0.9)
@@ -71,3 +73,52 @@ def test_a_gradient_that_is_no_number_stops_it_and_is_said(network, samples):
 def test_wrong_arguments(network, samples, changed, text):
     with pytest.raises(ValueError, match=text):
         prune_and_refit(network, samples, **changed)
+
+
+@pytest.mark.parametrize("given", [{"objective": "mse_to_dense"}, {"objective": "kl_to_dense"}, {"distill": 1.0}])
+def test_beside_itself_a_network_is_pruned_by_size_at_first(network, samples, given):
+    """The loss and its slopes are zero there, and rounding must not choose."""
+    model, mask = prune_and_refit(network, samples, 0.5, refreshes=3, ramp=0.3, noise=0.0, **given)
+    assert torch.equal(mask.words, opf.magnitude(network, 0.5).mask.words)
+    old = Support("", network, mask).model
+    with torch.no_grad():
+        wanted = network(samples[0]).softmax(1)
+        far = [float(F.kl_div(net(samples[0]).log_softmax(1), wanted, reduction="batchmean")) for net in (model, old)]
+    assert far[0] < 0.7 * far[1]
+
+
+def test_what_nothing_depends_on_does_no_harm(network, samples):
+    inputs = samples[0].clone()
+    inputs[:, 3] = 0.0
+    model, mask = prune_and_refit(network, (inputs, samples[1]), 0.8, refreshes=4, noise=0.0, damping=0.0)
+    assert kept(model, mask) == mask.layout.budget(0.8)
+    assert all(bool(parameter.isfinite().all()) for parameter in model.parameters())
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_narrow_floats(network, samples, dtype):
+    narrow = copy.deepcopy(network).to(dtype)
+    model, mask = prune_and_refit(narrow, (samples[0].to(dtype), samples[1]), 0.9, refreshes=4)
+    assert kept(model, mask) == mask.layout.budget(0.9)
+
+
+class Attends(nn.Module):
+    """Attention, which has no derivative forwards where it is fused, and a branch that vmap cannot take."""
+
+    def __init__(self):
+        super().__init__()
+        self.inside, self.last = nn.Linear(4, 12), nn.Linear(16, 4)
+
+    def forward(self, x):
+        q, k, v = self.inside(x.unflatten(1, (4, 4))).chunk(3, dim=2)
+        mixed = F.scaled_dot_product_attention(q, k, v).flatten(1)
+        return self.last(mixed if float(mixed.detach().abs().max()) < 1e6 else mixed / 2)
+
+
+def test_attention_and_branches(samples):
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        net = Attends().eval()
+    with pytest.warns(EvaluationWarning, match="vmap cannot run this model"):
+        model, mask = prune_and_refit(net, samples, 0.5, refreshes=3)
+    assert kept(model, mask) == mask.layout.budget(0.5)

@@ -5,11 +5,14 @@ import copy
 import pytest
 import torch
 import torch.nn.functional as F
+from torch import nn
 
 import optprune_fast as opf
 from optprune_fast.recipe.sweep import sweep
-from optprune_fast.search.logit_scale import MOST, SHARE, best_scale, find_logit_scale
+from optprune_fast.runtime.errors import EvaluationWarning
+from optprune_fast.search.logit_scale import MOST, best_scale, find_logit_scale
 from optprune_fast.search.problem import Problem
+from optprune_fast.search.straight_through import StraightThrough
 
 
 def problem_of(network, samples, sparsity=0.9, small=1.0):
@@ -25,7 +28,8 @@ def test_the_best_scale_has_the_least_loss(shape):
     made = torch.Generator().manual_seed(1)
     targets = torch.randint(4, (shape[0], *shape[2:]), generator=made)
     logits = torch.randn(shape, generator=made) + 2.0 * F.one_hot(targets, 4).movedim(-1, 1)
-    best = best_scale(logits / 1.2, targets)
+    half = len(targets) // 2
+    best = best_scale([(logits[:half] / 1.2, targets[:half]), (logits[half:] / 1.2, targets[half:])])
     losses = [F.cross_entropy(t * logits / 1.2, targets) for t in (0.98 * best, best, 1.02 * best)]
     assert losses[1] == min(losses)
     assert 1.0 < best < MOST ** 0.5
@@ -33,9 +37,9 @@ def test_the_best_scale_has_the_least_loss(shape):
 
 def test_the_best_scale_keeps_its_bounds():
     sure, targets = 50 * torch.eye(4), torch.arange(4)
-    assert best_scale(0.001 * sure, targets) == pytest.approx(MOST ** 0.5, rel=1e-6)
-    assert best_scale(sure, targets.flip(0)) == 1.0
-    assert best_scale(torch.full((4, 4), float("nan")), targets) == 1.0
+    assert best_scale([(0.001 * sure, targets)]) == pytest.approx(MOST ** 0.5, rel=1e-6)
+    assert best_scale([(sure, targets.flip(0))]) == 1.0
+    assert best_scale([(torch.full((4, 4), float("nan")), targets)]) == 1.0
 
 
 def sure(network, factor):
@@ -48,22 +52,59 @@ def sure(network, factor):
 
 
 def test_small_logits_get_a_larger_scale(network, samples):
-    scales = [found(problem_of(sure(network, factor), samples))[0] for factor in (100.0, 8.0, 1.0)]
+    scales = [found(problem_of(sure(network, factor), samples)) for factor in (100.0, 8.0, 1.0)]
     assert scales == sorted(scales)
     assert 1.0 <= scales[0] < scales[-1] == MOST
 
 
 def test_what_it_spends_is_counted_and_limited(network, samples):
     problem = problem_of(network, samples)
-    scale, outcome = found(problem)
-    assert problem.work.gradients > 1
-    assert problem.work.screened == outcome.evaluations == 5
-    assert scale == found(problem_of(network, samples))[0]
-    assert found(problem_of(network, samples), 1e-9 / SHARE) == (1.0, None)  # no time for it
-    assert found(problem_of(network, samples), 1e9)[0] == scale
-    fixed = problem_of(network, samples, small=0.0)
-    assert found(fixed) == (1.0, None)
-    assert fixed.work.gradients == 0
+    scale = found(problem)
+    assert problem.work.gradients == 200
+    assert problem.work.screened == 5
+    assert scale == found(problem_of(network, samples)) == found(problem_of(network, samples), 1e9)
+    for hurried in (problem_of(network, samples), problem_of(network, samples, small=0.0)):
+        assert found(hurried, 1e-9 if hurried.choices else None) == 1.0
+        assert hurried.work.gradients == 0
+
+
+class Opaque(nn.Module):
+    """Torch cannot differentiate it."""
+
+    def __init__(self, network):
+        super().__init__()
+        self.network = network
+
+    def forward(self, x):
+        return torch.from_numpy(self.network(x).numpy())
+
+
+@pytest.mark.filterwarnings("ignore:vmap cannot run this model")
+def test_a_model_without_gradients_is_searched_at_scale_one(network, samples):
+    with pytest.warns(EvaluationWarning, match="scale of the logits is taken as 1.*no gradients"):
+        result = opf.prune(Opaque(network), samples, 0.9, "genetic", evaluations=60)
+    assert result.logit_scale == 1
+
+
+def test_samples_of_several_shapes(network):
+    """Sequences of 4 and of 6, a class for each step."""
+    made = torch.Generator().manual_seed(0)
+    net = nn.Conv1d(5, 3, 1)
+    data = [(torch.randn(40, 5, length, generator=made), torch.randint(3, (40, length), generator=made))
+            for length in (4, 6)]
+    result = opf.prune(net, data, 0.5, evaluations=60)
+    assert 1.0 <= result.logit_scale <= MOST
+
+
+def test_ctrl_c_while_the_scale_is_looked_for_keeps_magnitudes_mask(network, samples, monkeypatch):
+    def interrupted(*arguments):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(StraightThrough, "_descend", interrupted)
+    result = opf.prune(network, samples, 0.9, evaluations=60)
+    assert (result.stopped_by, result.evaluations, result.history) == ("interrupt", 0, [])
+    assert torch.equal(result.mask.words, result.magnitude.words)
+    assert result.fitness == result.baseline
 
 
 def test_figures_are_of_logits_as_they_are(network, samples):

@@ -8,8 +8,8 @@ import pytest
 import optprune_fast as opf
 
 NOW = ("Evaluator", "MaskLayout", "PackedMasks", "Result", "Sweep", "convert", "doctor", "export", "finetune",
-       "from_torch_prune", "gradual", "layer_budgets", "load", "magnitude", "prune", "random_masks", "refit", "report",
-       "sweep", "topk_threshold")
+       "from_torch_prune", "gradual", "layer_budgets", "load", "magnitude", "prune", "prune_and_refit", "random_masks",
+       "refit", "report", "sweep", "topk_threshold")
 MEMBERS = {
     "MaskLayout": ("of", "n", "budget"),
     "PackedMasks": ("from_dense", "to_dense", "words", "count", "to", "cat", "__getitem__", "__len__"),

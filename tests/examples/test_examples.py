@@ -19,7 +19,7 @@ RUNS = {
     ),
     "torch_prune_round_trip": (
         {"evaluations": 800},
-        lambda figures: figures["kept"] <= 323 and figures["after"] > figures["before"],
+        lambda figures: figures["kept"] <= 129 and figures["after"] > figures["before"],
     ),
     "tune_search": (
         {"trials": 4, "evaluations": 150},

@@ -57,9 +57,9 @@ class Evaluator:
                 on every CPU; so does backend="native"
     lookup:     where many candidates are evaluated at once and most weights are kept, the first layer, a linear one,
                 goes by table look-up if that is predicted to be faster, by a rule that `explain()` names and no clock
-                decides. Sums are then added in another order, so within rounding fitness depends on how many are.
-                What `hand_over` gives to torch does not come here
-                evaluated in a call and what they keep, and on the CPU: not the default
+                decides. Sums are then added in another order, so within rounding fitness depends on how many are
+                evaluated in a call and what they keep, and on the CPU: not the default. What `hand_over` gives to
+                torch does not come here
 
     Weights are a snapshot: `refresh()` takes them anew. Fitness is the mean over samples, however they are batched.
 

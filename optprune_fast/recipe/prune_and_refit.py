@@ -68,6 +68,8 @@ def prune_and_refit(model: nn.Module, data: Data, sparsity: float = 0.9, *, samp
     """
     where = "prune_and_refit"
     check(where, samples=samples, refreshes=refreshes, steps=steps, damping=damping, noise=noise, distill=distill)
+    if damping is None:
+        raise ValueError(message(where, "damping must be a number", "0.1 is the default", damping=damping))
     if not 0 < ramp <= 1:
         raise ValueError(message(where, "ramp must lie above 0 and at most at 1: the rest of the steps refits",
                                  ramp=ramp))

@@ -28,7 +28,7 @@ from optprune_fast.tuning.support import Support
 def prune_step(support: Support, near: Quadratic, gradient: Tensor, squares: Tensor, budget: int, damping: float,
                steps: int) -> bool:
     """Prune `support` to `budget` weights and change those that stay, both in place; False where no finite change was
-    found, and they are as they were.
+    found: then nothing is changed, though weights may be pruned.
 
     near:               around the weights as they are, all kept weights of the mask
     gradient, squares:  of `near`, float64 [kept]: mean gradient, mean squared gradient of a sample

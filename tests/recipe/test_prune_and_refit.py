@@ -63,6 +63,7 @@ def test_a_gradient_that_is_no_number_stops_it_and_is_said(network, samples):
 @pytest.mark.parametrize(("changed", "text"), [
     ({"refreshes": 0}, "samples, refreshes and steps must be at least 1"),
     ({"damping": -1.0}, "damping must be at least 0"),
+    ({"damping": None}, "damping must be a number"),
     ({"noise": float("nan")}, "noise must be at least 0"),
     ({"distill": 1.5}, r"distill must lie in \[0, 1\]"),
     ({"distill": 0.5, "objective": "kl_to_dense"}, "distill=0 takes any objective"),

@@ -17,13 +17,14 @@ from __future__ import annotations
 
 import time
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import replace
 
 import torch
 from torch import Tensor
 
 from optprune_fast.engine.evaluator import Evaluator
+from optprune_fast.engine.logit_scale import Part, best_scale
 from optprune_fast.masks.packed import PackedMasks
 from optprune_fast.runtime.errors import EvaluationWarning
 from optprune_fast.search.problem import Problem, Work
@@ -35,8 +36,6 @@ SAMPLES = 8192   # at least, of the data that the short search is judged on
 JUDGED = 8192    # outputs, at least, on which the best scale is looked for
 SHARE = 0.15     # of a time limit, for the short search
 MOST = 10.0
-HALVINGS = 30
-Part = tuple[Tensor, Tensor]
 
 
 def find_logit_scale(problem: Problem, validation: Evaluator, seconds: float | None) -> float:
@@ -65,7 +64,7 @@ def find_logit_scale(problem: Problem, validation: Evaluator, seconds: float | N
         return 1.0
     if mask is None:
         return 1.0
-    return float(f"{min(MOST, best_scale(_some(validation.output_parts(mask))) ** 2):.2g}")
+    return float(f"{min(MOST, best_scale(_some(validation.output_parts(mask)), MOST**0.5) ** 2):.2g}")
 
 
 def _short_search(problem: Problem, part: Evaluator, seconds: float | None) -> PackedMasks | None:
@@ -90,34 +89,6 @@ def _some(parts: Iterable[tuple[Tensor, Tensor | None]]) -> list[Part]:
         if sum(targets.numel() for _, targets in found) >= JUDGED:
             break
     return found
-
-
-def best_scale(parts: Sequence[Part]) -> float:
-    """The number from 1 to the root of `MOST` by which logits have the least cross-entropy.
-
-    parts: (logits [B, C, …], classes [B, …]) each, the mean over what follows the samples taken first
-
-    The loss is convex in it, so its slope tells on which side to look.
-
-    >>> import torch
-    >>> best_scale([(torch.tensor([[2.0, 0.0], [2.0, 0.0], [2.0, 0.0]]), torch.tensor([0, 0, 1]))])
-    1.0
-    """
-    rows = [(outputs.double().nan_to_num().movedim(1, -1).flatten(0, -2), targets.long().flatten(),
-             targets.shape[0] / max(1, targets.numel())) for outputs, targets in parts]
-
-    def slope(scale: float) -> float:
-        total = 0.0
-        for logits, classes, weight in rows:
-            right = logits.gather(1, classes.unsqueeze(1)).sum()
-            total += weight * float(((scale * logits).softmax(1) * logits).sum() - right)
-        return total
-
-    low, high = 1.0, MOST ** 0.5
-    for _ in range(HALVINGS):
-        middle = (low * high) ** 0.5
-        low, high = (middle, high) if slope(middle) < 0 else (low, middle)
-    return low
 
 
 def _step_seconds(problem: Problem, part: Evaluator) -> float:

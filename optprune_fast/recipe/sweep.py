@@ -85,9 +85,9 @@ def sweep(model: nn.Module, data: Data, sparsities: Sequence[float] = SPARSITIES
     returns:      `Sweep`
 
     The other arguments are those of `prune`. The first search starts from magnitude's mask. Each later one compares two
-    starts on the calibration data and takes the better: magnitude's mask, and the mask of the sparsity before without
-    its smallest weights. Ctrl-C returns what there is, the search that it stopped included. Raises `ValueError`
-    for wrong arguments before any work.
+    starts on the calibration data, at the scale of logits of the search before, and takes the better: magnitude's mask,
+    and the mask of the sparsity before without its smallest weights. Ctrl-C returns what there is, the search that it
+    stopped included. Raises `ValueError` for wrong arguments before any work.
 
     >>> import torch
     >>> torch.manual_seed(0); model = nn.Linear(16, 4)  # doctest: +ELLIPSIS
@@ -106,7 +106,9 @@ def sweep(model: nn.Module, data: Data, sparsities: Sequence[float] = SPARSITIES
         for sparsity in rates:
             problem = ready.problem(sparsity)
             if results:
-                problem = warm_started(problem, results[-1].mask)
+                # At their own scale, small logits would speak against the mask that a search found at a larger one.
+                seen = ready.calibration.scaled(results[-1].logit_scale)
+                problem = replace(problem, start=warm_started(replace(problem, evaluator=seen), results[-1].mask).start)
             here = None if place is None else rate_folder(place, sparsity)
             # A strategy that has searched is no longer as it was set up.
             once = replace(ready, strategy=copy.deepcopy(ready.strategy))

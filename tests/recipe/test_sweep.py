@@ -17,6 +17,7 @@ from optprune_fast.recipe.sweep import Sweep, sweep
 from optprune_fast.report.write import report
 from optprune_fast.runtime.errors import IntegrityError
 from optprune_fast.search.swaps import SwapSearch
+from optprune_fast.search.warm import warm_started
 
 RATES = (0.5, 0.8, 0.9)
 
@@ -181,6 +182,23 @@ def test_ctrl_c_between_two_searches_gives_what_there_is(network, samples, curve
 
     monkeypatch.setattr("optprune_fast.recipe.sweep.warm_started", interrupted)
     assert essence(sweep(network, samples, RATES, evaluations=150)) == essence(curve)[:1]
+
+
+def test_starts_are_compared_at_the_scale_of_the_search_before(network, samples, monkeypatch):
+    asked = []
+
+    def noted(problem, known):
+        asked.append(problem.evaluator.logit_scale)
+        return warm_started(problem, known)
+
+    monkeypatch.setattr("optprune_fast.recipe.sweep.warm_started", noted)
+    found = sweep(network, samples, (0.8, 0.9), evaluations=150, logit_scale=2.5)
+    assert asked == [2.5]
+    assert [result.logit_scale for result in found.results] == [2.5, 2.5]
+    asked.clear()
+    found = sweep(network, samples, (0.9, 0.95), evaluations=150)
+    assert asked == [found.results[0].logit_scale]
+    assert asked[0] > 1.0
 
 
 # ---- errors

@@ -2,10 +2,12 @@
 
 Each outer step solves the loss near the point, to second order (`quadratic.py`), for a change of the weights with
 damping λ by conjugate gradients, takes it only where the loss falls, and adapts λ to how well the fall was foretold
-[1, 2].
+[1, 2]. With noise on the samples, new in each step, steps end around a minimum; their mean lies nearer to it [3], and
+is judged beside each of them.
 
 [1] Marquardt: An algorithm for least-squares estimation of nonlinear parameters, SIAM J. Appl. Math. 11 (1963).
 [2] Martens: Deep learning via Hessian-free optimization, ICML 2010.
+[3] Polyak, Juditsky: Acceleration of stochastic approximation by averaging, SIAM J. Control Optim. 30 (1992).
 """
 
 from __future__ import annotations
@@ -39,13 +41,14 @@ def refit_gauss_newton(support: Support, loss: Loss, samples: Jittered, judge: C
                        where: str = "refit") -> None:
     """Change the parameters `names` of `support`, in place; the state that `judge` found best stays.
 
-    judge:      gives a number for the model of `support` as it is, lower for better
+    judge:      gives a number for the model of `support` as it is, lower for better; it sees each state and their mean
     refreshes:  outer steps at most; each takes the gradient anew
     damping:    λ at first, as a share of the mean of the curvature's diagonal
     steps:      of conjugate gradients in an outer step
     """
     kept = Kept(support, names)
     best, best_at = judge(), kept.read()
+    mean, states = torch.zeros_like(best_at), 0
     try:
         for _ in tqdm(range(refreshes), "refit", leave=False, disable=None if progress is None else not progress):
             at, batches = kept.read(), samples.fresh()
@@ -72,9 +75,14 @@ def refit_gauss_newton(support: Support, loss: Loss, samples: Jittered, judge: C
                     break
             if not new < value:
                 break  # at a minimum, as far as these numbers show
-            judged = judge()
-            if judged < best:
-                best, best_at = judged, kept.read()
+            now, states = kept.read(), states + 1
+            mean = mean.lerp(now, 1 / states)
+            for state in (now, mean):
+                kept.write(state)
+                judged = judge()
+                if judged < best:
+                    best, best_at = judged, state
+            kept.write(now)
     except KeyboardInterrupt:
         pass
     kept.write(best_at)

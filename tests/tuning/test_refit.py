@@ -6,7 +6,11 @@ import torch.nn.functional as F
 from torch import nn
 
 import optprune_fast as opf
+from optprune_fast.engine.batches import collect
 from optprune_fast.runtime.errors import TuningWarning
+from optprune_fast.tuning.gauss_newton import refit_gauss_newton
+from optprune_fast.tuning.jitter import Jittered
+from optprune_fast.tuning.loss import Loss
 from optprune_fast.tuning.pcg import pcg
 from optprune_fast.tuning.refit import refit
 from optprune_fast.tuning.support import Support
@@ -150,6 +154,27 @@ def test_gauss_newton_takes_any_network_and_repeats(everything, pictures):
         assert torch.equal(model.norm.bias, everything.norm.bias) != moves
         assert model.first.weight is model.second.weight
         assert all(not mask.layout.weights_of(model)[name][~bits[0]].any() for name, bits in mask.to_dense().items())
+
+
+def test_the_mean_of_the_states_competes_and_the_next_step_starts_from_the_last_state():
+    model = made(nn.Linear(6, 3))
+    support = Support("", model, opf.magnitude(model, 0.5).mask)
+    batches = collect((correlated(draw(80, 6), 1), torch.arange(80) % 3))
+    judged = []
+
+    def judge():  # later is better, so the last mean is
+        judged.append(support.model.weight.detach().clone())
+        return -len(judged)
+
+    refit_gauss_newton(support, Loss("", model, batches, "cross_entropy"),
+                       Jittered(batches, torch.device("cpu"), 0.5, seed=1), judge, ["weight"], refreshes=4, damping=0.1,
+                       steps=20, progress=False)
+    states, means = judged[1::2], judged[2::2]
+    assert len(states) == len(means) > 1
+    for count, mean in enumerate(means, 1):
+        torch.testing.assert_close(mean, torch.stack(states[:count]).mean(0))
+    assert not torch.equal(means[-1], states[-1])
+    assert torch.equal(support.model.weight, means[-1])
 
 
 def test_a_gradient_that_is_no_number_stops_it_and_is_said():

@@ -5,6 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+# 32-bit element numbers may run past the end of a tensor by one tile before the mask of the load stops them.
+NARROW_LIMIT = 2**31 - 1 - 256
+
 
 def declines_device(x: Tensor, oldest: tuple[int, int]) -> str | None:
     """Why a kernel that needs compute capability `oldest` does not take `x` where it lies, or None.
@@ -40,3 +43,9 @@ def with_unit_steps(tensor: Tensor) -> Tensor:
     True
     """
     return tensor if tensor.stride(-1) == 1 or tensor.shape[-1] <= 1 else tensor.contiguous()
+
+
+def needs_wide_offsets(*tensors: Tensor) -> bool:
+    """Whether some element lies farther from its tensor's first than 32 bits can count."""
+    reach = (sum((n - 1) * step for n, step in zip(t.shape, t.stride(), strict=True)) for t in tensors if t.numel())
+    return max(reach, default=0) > NARROW_LIMIT

@@ -160,6 +160,34 @@ def _sparse_linear(x: Any, shape: Any, *rest: Any) -> list[ErrorInput]:
             ErrorInput("x-a-number", (x[0, 0], shape, *rest), ValueError, r"x must be \[\.\.\., 300\]")]
 
 
+def _rows_linear(x: Any, shape: Any, *rest: Any) -> list[ErrorInput]:
+    names = ("values", "places", "counts", "starts", "bias")
+
+    def wrong(name: str, text: str, error: type[Exception] = ValueError, **changed: Any) -> ErrorInput:
+        given = {"x": x, "shape": shape, **dict(zip(names, rest, strict=True)), **changed}
+        return ErrorInput(name, (given["x"], given["shape"], *(given[n] for n in names)), error, text)
+
+    values, places, counts, starts, bias = rest
+    return [
+        wrong("x-float64", r"x, values and bias must have one floating dtype[\s\S]*try x.to\(values.dtype\)", TypeError,
+              x=x.double()),
+        wrong("bias-float64", "x, values and bias must have one floating dtype", TypeError, bias=bias.double()),
+        wrong("places-int32", "places must be uint8 or int64, counts int16 and starts int32 or int64", TypeError,
+              places=places.int()),
+        wrong("counts-int32", "places must be uint8 or int64, counts int16", TypeError, counts=counts.int()),
+        wrong("starts-on-another-device", r"must be on one device[\s\S]*starts  int32\[.*\] meta",
+              starts=starts.to("meta")),
+        wrong("a-value-less", r"places must be \[\d+\] for a weight \[11, 300\]", values=values[1:]),
+        wrong("words-too-few", r"places must be \[11, 5\] for a weight", places=places.new_zeros(11, 4).long()),
+        wrong("a-count-less", r"counts must be \[22\] for a weight", counts=counts[1:]),
+        wrong("a-row-less", r"starts must be \[12\] for a weight", starts=starts[1:]),
+        wrong("bias-of-other-rows", r"bias must be \[11\]", bias=bias[1:]),
+        wrong("shape-of-one", r"shape must be \[O, I\]", shape=shape[:1]),
+        wrong("x-of-other-columns", r"x must be \[\.\.\., 300\]", x=x[:, 1:]),
+        wrong("x-a-number", r"x must be \[\.\.\., 300\]", x=x[0, 0]),
+    ]
+
+
 def _sparse_conv2d(x: Any, shape: Any, *rest: Any) -> list[ErrorInput]:
     planes, bias, (stride, padding, dilation, groups) = rest[:5], rest[5], rest[6:]
 
@@ -181,6 +209,7 @@ _TABLE: dict[str, Callable[..., list[ErrorInput]]] = {
     "choose_bits": _choose_bits,
     "masked_conv2d": _masked_conv2d,
     "masked_linear": _masked_linear,
+    "rows_linear": _rows_linear,
     "sparse_conv2d": _sparse_conv2d,
     "sparse_linear": _sparse_linear,
     "topk_threshold": _topk_threshold,

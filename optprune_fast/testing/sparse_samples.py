@@ -1,13 +1,15 @@
-"""Samples of the operations on slices: both kinds of places, slices that are full and that are not, edges of tiles."""
+"""Samples of the operations on compressed weights: both kinds of places, full and ragged slices, edges of tiles."""
 
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from optprune_fast.ops.rows import TILE, Rows
 from optprune_fast.ops.slices import Slices, to_slices
 from optprune_fast.ops.words import pack
 from optprune_fast.testing.sample import Sample, generator_of
@@ -21,14 +23,25 @@ def _sparse(kept: Tensor, dtype: torch.dtype, seed: int, *, groups: int = 1, cod
     return to_slices(pack(kept), _drawn(seed, kept, dtype), kept.shape[1], groups=groups, coded=coded)
 
 
+def _rows(kept: Tensor, dtype: torch.dtype, seed: int, *, coded: bool = False) -> Rows:
+    starts = torch.nn.functional.pad(kept.sum(1).cumsum(0), (1, 0)).int()
+    values = _drawn(seed, kept, dtype)
+    if coded:
+        return Rows(values, pack(kept), torch.empty(0, dtype=torch.int16), starts)
+    padded = torch.nn.functional.pad(kept, (0, -kept.shape[1] % TILE))
+    counts = padded.view(-1, TILE).sum(1) if padded.numel() else torch.empty(0)
+    return Rows(values, (kept.nonzero()[:, 1] % TILE).to(torch.uint8), counts.to(torch.int16), starts)
+
+
 def _sparse_linear(dtype: torch.dtype, B: int = 5, O: int = 11, I: int = 300, *, density: float = 0.3,  # noqa: E741
-                   coded: bool = False, bias: bool = True, kept: Tensor | None = None, name: str = "") -> Sample:
+                   coded: bool = False, bias: bool = True, kept: Tensor | None = None, name: str = "",
+                   laid_out: Callable[..., tuple[Tensor, ...]] = _sparse) -> Sample:
     generator = generator_of(6, B, O, I)
     if kept is None:
         kept = torch.rand(O, I, generator=generator) < density
     x = torch.randn(B, I, generator=generator).to(dtype)
     added = torch.randn(O, generator=generator).to(dtype) if bias else None
-    planes = _sparse(kept, dtype, 1, coded=coded)
+    planes = laid_out(kept, dtype, 1, coded=coded)
     label = name or f"B{B}-O{O}-I{I}"
     return Sample(f"{label}-{'words' if coded else 'columns'}", (x, [O, I], *planes, added), I)
 
@@ -60,6 +73,36 @@ def sparse_linear_samples(dtype: torch.dtype) -> list[Sample]:
     out.append(Sample("x-of-one-dim", (x[0], shape, *rest), 300))
     out.append(Sample("x-of-four-dims", (x[None, :, None], shape, *rest), 300))
     out.append(Sample("x-transposed", (x.T.contiguous().T, shape, *rest), 300))
+    return out
+
+
+def rows_linear_samples(dtype: torch.dtype) -> list[Sample]:
+    out = []
+    for coded in (False, True):
+        make = functools.partial(_sparse_linear, dtype, coded=coded, laid_out=_rows)
+        out += [make(), make(B=1)]
+        out += [make(I=n, B=b) for n in (0, 1, 63, 64, 65, 257) for b in (1, 3)]
+        out += [make(I=513, B=17), make(I=300, B=130, O=3)]  # edges of words, of tiles, and of steps; several tiles
+        out += [make(B=n, O=5, I=70) for n in (0, 2, 16, 17, 63, 64, 65)]
+        out += [make(O=n, B=b, I=70) for n in (0, 1, 9, 65) for b in (1, 3)]
+        out += [make(O=9, I=2300, B=b, density=0.02) for b in (1, 17)]  # more tiles than a step takes, few kept in each
+        rows = torch.arange(9)[:, None]
+        masks = {
+            "all-kept": torch.ones(9, 300, dtype=torch.bool),
+            "none-kept": torch.zeros(9, 300, dtype=torch.bool),
+            "last-column-only": torch.arange(300).eq(299).expand(9, 300),
+            "rows-of-every-length": torch.arange(300) < rows * 33 + rows % 3,
+            "empty-rows": torch.arange(300) % 3 < rows % 2,
+        }
+        out += [make(B=b, O=9, kept=kept, name=f"B{b}-{name}") for name, kept in masks.items() for b in (1, 3, 17)]
+        out += [make(B=b, bias=False, name=f"B{b}-no-bias") for b in (1, 3, 17)]
+    x, shape, *rest = out[0].arguments
+    out.append(Sample("x-of-one-dim", (x[0], shape, *rest), 300))
+    out.append(Sample("x-of-four-dims", (x[None, :, None], shape, *rest), 300))
+    out.append(Sample("x-transposed", (x.T.contiguous().T, shape, *rest), 300))
+    out.append(Sample("x-amid-rows", (torch.cat([x, x], 1)[:, :300], shape, *rest), 300))
+    values, places, counts, starts, bias = rest
+    out.append(Sample("starts-of-64-bits", (x, shape, values, places, counts, starts.long(), bias), 300))
     return out
 
 

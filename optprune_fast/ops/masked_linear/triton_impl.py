@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from optprune_fast.ops.cuda_support import declines_device, declines_dtype, with_unit_steps
+from optprune_fast.ops.cuda_support import declines_device, declines_dtype, needs_wide_offsets, with_unit_steps
 from optprune_fast.runtime import triton
 
 
@@ -31,8 +31,6 @@ LAUNCHES = {
 OLDEST_CAPABILITY = (8, 0)
 # CUDA's limit of the first axis of a grid.
 MOST_PROGRAMS = 2**31 - 1
-# 32-bit element numbers may run past the end of a tensor by one tile before the mask of the load stops them.
-NARROW_LIMIT = 2**31 - 1 - 256
 
 
 def missing() -> str | None:
@@ -53,12 +51,6 @@ def run(x: Tensor, weight: Tensor, words: Tensor) -> Tensor:
         x, weight, words = with_unit_steps(x), with_unit_steps(weight), with_unit_steps(words)
         launch(x, weight, words, out, wide=needs_wide_offsets(x, weight, words, out))
     return out
-
-
-def needs_wide_offsets(*tensors: Tensor) -> bool:
-    """Whether some element lies farther from its tensor's first than 32 bits can count."""
-    reach = (sum((n - 1) * step for n, step in zip(t.shape, t.stride(), strict=True)) for t in tensors if t.numel())
-    return max(reach, default=0) > NARROW_LIMIT
 
 
 def launch(x: Tensor, weight: Tensor, words: Tensor, out: Tensor, *, wide: bool, most_programs: int = MOST_PROGRAMS

@@ -6,11 +6,12 @@
 #include <atomic>
 #include <cfenv>
 #include <condition_variable>
-#include <exception>
 #include <mutex>
 #include <system_error>
 #include <thread>
 #include <vector>
+
+#include "common/waiting.h"
 
 namespace optprune {
 namespace {
@@ -31,18 +32,14 @@ class DefaultFloats {
 };
 
 struct Job {
-    const Task &run;
-    const std::int64_t tasks;
-    std::atomic<std::int64_t> next{0};
-    // Below: guarded by the pool's mutex.
-    std::int64_t helpers;         // that may still join
-    std::int64_t slots = 1;       // handed out; the caller has slot 0
-    std::int64_t working = 0;     // helpers inside
-    std::exception_ptr error{};
+    Tasks tasks{};
+    // Below: changed under the pool's mutex.
+    std::int64_t helpers;                  // that may still join
+    std::int64_t slots = 1;                // handed out; the caller has slot 0
+    std::atomic<std::int64_t> working{0};  // helpers inside
     std::condition_variable left{};
 
-    Job(const Task &task, std::int64_t count, std::int64_t most_helpers)
-        : run(task), tasks(count), helpers(most_helpers) {}
+    Job(const Task &run, std::int64_t count, std::int64_t most_helpers) : helpers(most_helpers) { tasks.set(run, count); }
 };
 
 class Pool {
@@ -55,10 +52,14 @@ class Pool {
             jobs_.push_back(&job);
         }
         for (std::int64_t i = 0; i < helpers; ++i) work_.notify_one();
-        drain(job, 0);
+        job.tasks.drain(0);
         std::unique_lock<std::mutex> lock(mutex_);
         withdraw(job);
-        job.left.wait(lock, [&] { return job.working == 0; });
+        lock.unlock();
+        const auto all_left = [&job] { return job.working == 0; };
+        ready_soon(all_left);
+        lock.lock();
+        job.left.wait(lock, all_left);
     }
 
   private:
@@ -80,22 +81,10 @@ class Pool {
             const std::int64_t slot = job.slots++;
             ++job.working;
             lock.unlock();
-            drain(job, slot);
+            job.tasks.drain(slot);
             lock.lock();
             withdraw(job);  // nothing is left to take
             if (--job.working == 0) job.left.notify_one();
-        }
-    }
-
-    void drain(Job &job, std::int64_t slot) {
-        try {
-            for (std::int64_t task; (task = job.next.fetch_add(1, std::memory_order_relaxed)) < job.tasks;) {
-                job.run(task, slot);
-            }
-        } catch (...) {
-            job.next.store(job.tasks, std::memory_order_relaxed);
-            std::lock_guard<std::mutex> lock(mutex_);
-            if (!job.error) job.error = std::current_exception();
         }
     }
 
@@ -135,7 +124,7 @@ void parallel_for(std::int64_t tasks, std::int64_t threads, const Task &run) {
     }
     Job job(run, tasks, std::min(threads, tasks) - 1);
     the_pool().run(job);
-    if (job.error) std::rethrow_exception(job.error);
+    job.tasks.rethrow();
 }
 
 std::int64_t worth_threads(double multiply_adds, std::int64_t threads) {

@@ -3,13 +3,10 @@
 #define OPTPRUNE_COMMON_THREAD_POOL_H
 
 #include <cstdint>
-#include <functional>
+
+#include "common/tasks.h"
 
 namespace optprune {
-
-// task in [0, tasks); slot in [0, threads): no two tasks that run at the same time have the same slot, so that a slot
-// can own scratch memory.
-using Task = std::function<void(std::int64_t task, std::int64_t slot)>;
 
 // Run every task, on at most `threads` threads with the caller among them, and return when all are done.
 //

@@ -72,7 +72,8 @@ def test_the_pool_has_no_race(root, tmp_path):
     program = tmp_path / "pool_stress"
     build = subprocess.run(
         [compiler, "-std=c++17", "-O1", "-g", "-fsanitize=thread", "-pthread", f"-I{root / 'csrc'}",
-         root / "tests/native/pool_stress.cpp", root / "csrc/common/thread_pool.cpp", "-o", program],
+         root / "tests/native/pool_stress.cpp", root / "csrc/common/thread_pool.cpp",
+         root / "csrc/common/parallel_region.cpp", "-o", program],
         capture_output=True, text=True, check=False)
     if "tsan" in build.stderr:
         pytest.skip(f"g++ has no thread sanitizer: {build.stderr.strip().splitlines()[-1]}")

@@ -16,9 +16,9 @@ namespace {
 
 class Reader {
   public:
-    Reader(const Kernel &kernel, std::int64_t threads, const Call &call, std::vector<Tile> tiles, std::int64_t room)
-        : kernel_(kernel), threads_(threads), drop_(call.nan == NaN::drop), tiles_(std::move(tiles)),
-          tasks_(group(tiles_)), room_(room), scratch_(static_cast<std::size_t>(threads)) {
+    Reader(const Kernel &kernel, ParallelRegion &region, const Call &call, std::vector<Tile> tiles, std::int64_t room)
+        : kernel_(kernel), region_(region), drop_(call.nan == NaN::drop), tiles_(std::move(tiles)),
+          tasks_(group(tiles_)), room_(room), scratch_(static_cast<std::size_t>(region.threads())) {
         scratch_[0].make();
     }
 
@@ -88,7 +88,7 @@ class Reader {
 
     template <class Visit>
     void each_tile(Visit visit) {
-        parallel_for(static_cast<std::int64_t>(tasks_.size()) - 1, threads_, [&](std::int64_t task, std::int64_t slot) {
+        region_.run(static_cast<std::int64_t>(tasks_.size()) - 1, [&](std::int64_t task, std::int64_t slot) {
             Scratch &scratch = scratch_[static_cast<std::size_t>(slot)];
             scratch.make();
             const auto at = static_cast<std::size_t>(task);
@@ -139,7 +139,7 @@ class Reader {
     }
 
     const Kernel &kernel_;
-    const std::int64_t threads_;
+    ParallelRegion &region_;
     const bool drop_;
     std::vector<Tile> tiles_;
     std::vector<std::int64_t> tasks_;

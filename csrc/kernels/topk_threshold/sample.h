@@ -10,7 +10,7 @@
 #include <cmath>
 #include <vector>
 
-#include "common/thread_pool.h"
+#include "common/parallel_region.h"
 #include "kernels/topk_threshold/array.h"
 
 namespace optprune::topk_threshold {
@@ -33,7 +33,7 @@ inline Bracket between(std::int32_t lo, std::int32_t hi, bool wide) { return {lo
 class Sample {
   public:
     // room: weights that a list may hold
-    Sample(const Kernel &kernel, Scratch &scratch, const Call &call, std::int64_t n, std::int64_t threads,
+    Sample(const Kernel &kernel, Scratch &scratch, const Call &call, std::int64_t n, ParallelRegion &region,
            std::int64_t room)
         : n_(n), room_(room), drop_(call.nan == NaN::drop),
           blocks_(std::max<std::int64_t>(32, static_cast<std::int64_t>(2 * std::pow(static_cast<double>(n), 2.0 / 3)) / 64)),
@@ -41,7 +41,7 @@ class Sample {
           array_(kernel, scratch, drop_, keys_.get(), count_) {
         const std::vector<Block> blocks = choose(call);
         constexpr std::int64_t at_once = 512;
-        parallel_for(divide_up(blocks_, at_once), threads, [&](std::int64_t task, std::int64_t) {
+        region.run(divide_up(blocks_, at_once), [&](std::int64_t task, std::int64_t) {
             const std::int64_t end = std::min(blocks_, (task + 1) * at_once);
             for (std::int64_t b = task * at_once; b < end; ++b) {
                 for (std::int64_t i = 0; b + 8 < end && i < 4; ++i) __builtin_prefetch(blocks[b + 8].weights + 64 * i);

@@ -15,16 +15,15 @@ constexpr int bin_bits = 11;
 
 class Search {
   public:
-    Search(const Kernel &kernel, std::int64_t threads, const Call &call)
-        : kernel_(kernel), call_(call), n_(weights_of(call)),
-          threads_(std::max<std::int64_t>(1, std::min(threads, n_ / thread_weights))) {
+    Search(const Kernel &kernel, ParallelRegion &region, const Call &call, std::int64_t n)
+        : kernel_(kernel), region_(region), call_(call), n_(n) {
         for (const std::int64_t rank : {call.k, call.pool > 0 ? call.k + call.pool : 0}) {
             if (rank > 0) ranks_.push_back({rank, {}, false, 0, 0, 0});
         }
         const std::int64_t room = n_ / 64 * std::max<std::int64_t>(1, static_cast<std::int64_t>(ranks_.size())) + 65536;
         room_ = std::min(n_, room);
         const bool pool_alone = call.k == 0 && call.pool > 0;
-        reader_ = std::make_unique<Reader>(kernel, threads_, call, cut(call, pool_alone, ranks_.size() == 2), room_);
+        reader_ = std::make_unique<Reader>(kernel, region, call, cut(call, pool_alone, ranks_.size() == 2), room_);
     }
 
     Result run() {
@@ -43,12 +42,6 @@ class Search {
     }
 
   private:
-    static std::int64_t weights_of(const Call &call) {
-        std::int64_t n = 0;
-        for (std::int64_t t = 0; t < call.count; ++t) n += call.tensors[t].rows * call.tensors[t].columns;
-        return n;
-    }
-
     // Where many weights may be equal (zero, infinity), a sample knows more than a hint.
     bool hinted() const { return call_.hint > 0 && call_.hint < infinity; }
 
@@ -192,19 +185,26 @@ class Search {
     const Sample &sample() {
         if (!sample_) {
             const std::int64_t room = room_ / static_cast<std::int64_t>(ranks_.size());
-            sample_ = std::make_unique<Sample>(kernel_, reader_->scratch(), call_, n_, threads_, room);
+            sample_ = std::make_unique<Sample>(kernel_, reader_->scratch(), call_, n_, region_, room);
         }
         return *sample_;
     }
 
     const Kernel &kernel_;
+    ParallelRegion &region_;
     const Call &call_;
-    const std::int64_t n_, threads_;
+    const std::int64_t n_;
     std::int64_t room_;
     std::vector<Rank> ranks_;
     std::unique_ptr<Reader> reader_;
     std::unique_ptr<Sample> sample_;
 };
+
+std::int64_t weights_of(const Call &call) {
+    std::int64_t n = 0;
+    for (std::int64_t t = 0; t < call.count; ++t) n += call.tensors[t].rows * call.tensors[t].columns;
+    return n;
+}
 
 // The mask of a call that keeps nothing.
 void clear(const Call &call) {
@@ -220,7 +220,12 @@ void clear(const Call &call) {
 Result run(Isa isa, std::int64_t threads, const Call &call) {
     const Kernel &kernel = variants.choose(isa);
     if (call.k == 0) clear(call);
-    return Search(kernel, threads, call).run();
+    const std::int64_t n = weights_of(call);
+    Result result{};
+    parallel_region(std::min(threads, n / thread_weights), [&](ParallelRegion &region) {
+        result = Search(kernel, region, call, n).run();
+    });
+    return result;
 }
 
 }  // namespace optprune::topk_threshold

@@ -91,13 +91,15 @@ class Ranks {
 
   private:
     std::vector<std::int32_t> gathered(std::size_t wanted) const {
-        std::vector<std::int32_t> within(bins_[wanted] + 1);
-        std::size_t found = 0;
-        for (std::int64_t i = 0; i < n_; ++i) {
-            within[found] = keys_[i];
-            found += found < bins_[wanted] && bin(keys_[i]) == wanted;
+        std::vector<std::int32_t> within(bins_[wanted] + 1);  // one more: every key is written, those wanted stay
+        const std::uint32_t first = static_cast<std::uint32_t>(lo_) + (static_cast<std::uint32_t>(wanted) << shift_);
+        const std::uint32_t width = std::uint32_t{1} << shift_;
+        std::int32_t *next = within.data();
+        for (const std::int32_t *key = keys_, *end = keys_ + n_; key < end; ++key) {
+            *next = *key;
+            next += static_cast<std::uint32_t>(*key) - first < width;
         }
-        within.resize(found);
+        within.pop_back();
         return within;
     }
 

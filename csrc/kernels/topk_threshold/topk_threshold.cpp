@@ -56,10 +56,10 @@ class Search {
         for (const Tile &tile : reader_->tiles()) {
             kernel_.copy_keys(tile.type, tile.weights, tile.n, call_.nan == NaN::drop, keys.data() + tile.start);
         }
-        const Ranks list(keys.data(), n_);
+        const Array list(kernel_, reader_->scratch(), call_.nan == NaN::drop, keys.data(), n_);
         std::int64_t left[2] = {};
         for (std::size_t j = 0; j < ranks_.size(); ++j) {
-            const Placed placed = list.at(ranks_[j].rank);
+            const Placed placed = Near(list, ranks_[j].rank, ranks_[j].rank).at(ranks_[j].rank);
             know(ranks_[j], placed.key);
             left[j] = ranks_[j].rank - placed.larger;
         }

@@ -27,6 +27,15 @@ def matrix(shape: Sequence[int]) -> tuple[int, int]:
     return (shape[0], math.prod(shape[1:])) if len(shape) > 1 else (1, math.prod(shape))
 
 
+def as_rows(weight: Tensor) -> Tensor:
+    """The weight as that matrix, in its logical order.
+
+    >>> as_rows(torch.zeros(8, 3, 5, 5)).shape
+    torch.Size([8, 75])
+    """
+    return weight if weight.dim() == 2 else weight.reshape(matrix(weight.shape))
+
+
 def word_count(columns: int) -> int:
     """Words that a row of `columns` bits takes.
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+import os
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -13,44 +15,11 @@ from torch import Tensor
 from optprune_fast.ops.topk_threshold import native_impl, topk_threshold
 from optprune_fast.ops.topk_threshold.reference import topk_threshold_reference
 from optprune_fast.runtime import native
+from optprune_fast.testing.weights import MADE, normal, ranks
 
 DTYPES = (torch.float32, torch.float16, torch.bfloat16)
 N = 70_016  # enough for a sample; below, keys are sorted out without one
 Outcome = tuple[float, list[Tensor], list[Tensor]]
-
-
-def normal(n: int, seed: int = 0) -> Tensor:
-    return torch.randn(n, generator=torch.Generator().manual_seed(seed))
-
-
-def scaled_by_row(n: int) -> Tensor:
-    """Rows of very different scale: few blocks of a sample look like the whole."""
-    rows = normal(n // 256 + 1, 1).mul(2).exp().repeat_interleave(256)[:n]
-    return normal(n) * rows
-
-
-MADE: dict[str, Callable[[int], Tensor]] = {
-    "normal": normal,
-    "scaled by row": scaled_by_row,
-    "constant": lambda n: torch.full((n,), 0.25),
-    "two values": lambda n: torch.where(normal(n) > 0, 0.5, -0.75),
-    "eight values": lambda n: (normal(n) * 2).round().clamp(-4, 4) / 4,
-    "one outlier": lambda n: torch.full((n,), 1e-3).index_fill(0, torch.tensor([n - 1]), 1000.0),
-    "sorted": lambda n: normal(n).abs().sort().values,
-    "sorted down": lambda n: normal(n).abs().sort(descending=True).values,
-    "denormal": lambda n: normal(n) * 1e-40,
-    "half pruned": lambda n: normal(n) * (normal(n, 1) > 0),
-    "pruned in one half": lambda n: normal(n) * (torch.arange(n) < n // 2),
-    "signed zeros": lambda n: torch.where(normal(n) > 0, 0.0, -0.0),
-    "infinite": lambda n: torch.where(normal(n) > 0.5, math.inf, normal(n)),
-}
-
-
-def ranks(n: int, kept: int) -> list[tuple[int, int]]:
-    """(k, pool): ordinary ones, at the ends, and around the number of weights that are not zero."""
-    some = [(n // 10, 0), (n // 10, n // 10), (n // 2, 17), (1, n - 1), (n - 1, 1), (0, n // 3), (n, 0)]
-    return [(k, pool) for k, pool in [*some, (kept, 0), (kept, 50), (kept + 5, 0), (kept - 5, 10)]
-            if min(k, pool) >= 0 and k + pool <= n]
 
 
 def run(tensors: list[Tensor], k: int, pool: int, hint: float | None = None, nan: str = "raise") -> Outcome:
@@ -103,13 +72,47 @@ def test_rows_of_any_width_start_on_a_word(columns: int, forced: Any) -> None:
 
 
 def test_threads_change_no_bit_of_a_large_call(forced: Any) -> None:
-    shapes = [(1500, 1000), (1, 3), (700, 27), (1_000_000,)]  # a million weights are worth a thread
+    shapes = [(2100, 1000), (1, 3), (700, 27), (1_000_000,)]  # a million weights are worth a thread
     for make, k, pool in ((normal, 400_000, 200_000), (MADE["half pruned"], 1_900_000, 0)):
         tensors = [make(math.prod(shape)).view(shape) for shape in shapes]
         first = forced(native.isas()[-1], 1, run, tensors, k, pool)
         assert_same(first, topk_threshold_reference(tensors, k, pool))
         for threads in (2, 3):
             assert_same(forced(native.isas()[-1], threads, run, tensors, k, pool), first)
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="needs /proc to count the threads of a process")
+def test_a_large_call_uses_the_threads_that_it_is_worth(forced: Any, in_a_fork: Any) -> None:
+    weight = normal(3_200_000)
+    read, write = os.pipe()
+
+    def count() -> None:  # in a process whose pool is empty
+        before = len(os.listdir("/proc/self/task"))
+        for part in (weight[:1_500_000], weight):
+            forced(native.isas()[-1], 8, run, [part], 300_000, 0)
+            os.write(write, bytes([len(os.listdir("/proc/self/task")) - before]))
+
+    assert in_a_fork(count) == 0
+    assert list(os.read(read, 2)) == [0, 2]
+
+
+def test_more_weights_than_32_bits_count(compiled: None) -> None:
+    """2^31 zeros that take no memory, and weights behind them: counts, places and ties go beyond 32 bits."""
+    zeros = torch.from_numpy(np.zeros(2**31 + 64 * 1000, np.int16)).view(torch.bfloat16)
+    zeros[-65:] = torch.arange(1, 66).bfloat16()
+    for k, pool in ((65, 1), (2**31 + 7, 0)):
+        words, pool_words = (torch.zeros(1, 2**25 + 1000, dtype=torch.int64) for _ in range(2))
+        got = topk_threshold(zeros, k, pool, (([words]), [pool_words] if pool else None), backend="native")
+        assert got.threshold == (1.0 if k == 65 else 0.0)
+        assert words[0, -2:].tolist() == [-(2**63), -1]
+        if k == 65:
+            assert not words[0, :-2].any()
+            assert pool_words[0, 0] == 1
+            assert not pool_words[0, 1:].any()
+        else:  # the ties with the lowest places, 2^31 - 58 of them
+            assert bool((words[0, : 2**25 - 1] == -1).all())
+            assert words[0, 2**25 - 1] == (1 << 6) - 1
+            assert not words[0, 2**25 : -2].any()
 
 
 def test_thousands_of_small_tensors_in_one_call(forced: Any) -> None:

@@ -1,22 +1,81 @@
-"""Brackets of common keys in the keys of each type, so that weights are compared as they are stored.
+"""Brackets in the keys of each type, so that weights are compared as they are stored.
 
-A common key is that of a float32, or of a float64 where one of the tensors is.
+Tensors of one type are ranked by its own keys; those of several by common ones, which are the keys of a float32, or of
+a float64 where one of the tensors is.
 """
 
 from __future__ import annotations
 
 import functools
+from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from optprune_fast.ops.topk_threshold.keys import INFINITY_32, INFINITY_64, keys32, keys64, ranked
+from optprune_fast.ops.topk_threshold.keys import (
+    INFINITY_32,
+    INFINITY_64,
+    keys32,
+    keys64,
+    magnitude32,
+    magnitude64,
+    ranked,
+)
 
 DTYPES = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
 STORED = (torch.int32, torch.int16, torch.int16, torch.int64)
 INFINITIES = (INFINITY_32, 0x7C00, 0x7F80, INFINITY_64)
 ALL = (1 << 31) - 1, (1 << 15) - 1, (1 << 15) - 1, (1 << 63) - 1
 _WIDER = 1023 - 127
+
+Array = np.ndarray[Any, Any]
+
+
+class Ranking:
+    """The keys that tensors of some types are ranked by.
+
+    >>> halves, mixed = Ranking({1}), Ranking({0, 1})
+    >>> [hex(ranking.infinity) for ranking in (halves, mixed)]
+    ['0x7c00', '0x7f800000']
+    >>> halves.magnitude(0x3C00), mixed.magnitude(0x3F800000)
+    (1.0, 1.0)
+    """
+
+    def __init__(self, kinds: set[int]) -> None:
+        self.kinds, self.wide = kinds, 3 in kinds
+        self.dtype = np.int64 if self.wide else np.int32
+        self._only = next(iter(kinds)) if len(kinds) == 1 else None
+        self.infinity = INFINITIES[3 if self.wide else 0] if self._only is None else INFINITIES[self._only]
+
+    def take(self, keys: Array, kinds: Array) -> None:
+        """Put keys for own ones, in place; kinds: the type of each, or of each row."""
+        if self._only is None:
+            for kind in self.kinds:
+                of_kind = kinds == kind
+                keys[of_kind] = common(torch.from_numpy(keys[of_kind]), kind, self.wide).numpy()
+
+    def levels(self, lo: int, hi: int, drop: bool) -> Array:
+        """`levels` of numba_pass: certain are keys > hi, in question those in [lo, hi]."""
+        levels = np.zeros((len(DTYPES), 4), np.int64)
+        for kind in self.kinds:
+            limit = INFINITIES[kind] if drop else ALL[kind]
+            levels[kind] = self._own(kind, hi), self._own(kind, lo - 1), limit, INFINITIES[kind]
+        return levels
+
+    def from_float32(self, key: int) -> int:
+        """The largest key that is at most that of a float32; not where there are float64."""
+        return key if self._only is None else own_at_most(self._only, key, wide=False)
+
+    def magnitude(self, key: int) -> float:
+        if self._only is not None:
+            key = int(common(torch.tensor([key]), self._only, self.wide))
+        return magnitude64(key) if self.wide else magnitude32(key)
+
+    def _own(self, kind: int, key: int) -> int:
+        if self._only is None:
+            return own_at_most(kind, key, self.wide)
+        return key if key <= self.infinity else ALL[kind]
 
 
 def common(own: Tensor, kind: int, wide: bool) -> Tensor:

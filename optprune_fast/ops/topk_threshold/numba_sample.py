@@ -7,37 +7,39 @@ variance between blocks, which weights of rows of different scale need.
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 import numpy as np
-import torch
 from torch import Tensor
 
-from optprune_fast.ops.topk_threshold.keys import INFINITY_32, INFINITY_64
-from optprune_fast.ops.topk_threshold.levels import ALL, DTYPES, INFINITIES, common
-from optprune_fast.ops.topk_threshold.numba_tiles import Array
+from optprune_fast.ops.topk_threshold.levels import DTYPES, Array, Ranking
 
 _DENSE = 128  # a bracket of more than one key in so many is worth a look at equal keys
 
 
-class Sample:
-    """Common keys, int64 [B, 64], of weights that are contiguous."""
+class Bracket(NamedTuple):
+    """Keys lo to hi, both inside; share: of all weights that are expected there."""
 
-    def __init__(self, rows: list[Tensor], n: int, wide: bool, drop: bool) -> None:
+    lo: int
+    hi: int
+    share: float
+
+
+class Sample:
+    """Keys, [B, 64], of weights that are contiguous."""
+
+    def __init__(self, rows: list[Tensor], n: int, ranking: Ranking, drop: bool) -> None:
         from optprune_fast.ops.topk_threshold import numba_pass
 
-        self.n, self.lowest, self.highest = n, -1, (INFINITY_64 if wide else INFINITY_32) + 1
+        self.n, self.lowest, self.highest = n, -1, ranking.infinity + 1
         blocks = _choose(rows, n)
-        own = np.empty((len(blocks), 64), np.int64)
-        limits = np.array(INFINITIES if drop else ALL)
-        numba_pass.gather(blocks, limits, own)
-        self.keys = np.empty_like(own)
-        for kind in set(blocks[:, 2].tolist()):
-            of_kind = blocks[:, 2] == kind
-            self.keys[of_kind] = common(torch.from_numpy(own[of_kind]), kind, wide).numpy()
+        self.keys = np.empty((len(blocks), 64), ranking.dtype)
+        numba_pass.gather(blocks, ranking.levels(0, 0, drop), self.keys)
+        ranking.take(self.keys, blocks[:, 2])
         self.sorted = np.sort(self.keys, axis=None)
 
-    def bracket(self, rank: int) -> tuple[int, int]:
-        """(lo, hi), both inside, around the key of a rank."""
+    def bracket(self, rank: int) -> Bracket:
+        """Around the key of a rank."""
         size = self.keys.size
         centre = rank / self.n * size
         likely = self._at(min(size, max(1, round(centre))))
@@ -48,8 +50,13 @@ class Sample:
         lo = self._at(math.ceil(centre + width)) if centre + width < size else self.lowest
         return self.part(rank, lo, hi)
 
-    def part(self, rank: int, lo: int, hi: int) -> tuple[int, int]:
+    def part(self, rank: int, lo: int, hi: int) -> Bracket:
         """[lo, hi], or where many keys in it are equal one side of them or they alone: where the rank is expected."""
+        lo, hi = self._part(rank, lo, hi)
+        first, last = np.searchsorted(self.sorted, [lo, hi + 1])
+        return Bracket(lo, hi, float(last - first) / self.keys.size)
+
+    def _part(self, rank: int, lo: int, hi: int) -> tuple[int, int]:
         first, last = np.searchsorted(self.sorted, [lo, hi + 1])
         inside = int(last - first)
         if lo == hi or inside * _DENSE <= self.keys.size:

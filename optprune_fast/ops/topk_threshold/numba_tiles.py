@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 from torch import Tensor
 
-from optprune_fast.ops.topk_threshold.levels import DTYPES
+from optprune_fast.ops.topk_threshold.levels import DTYPES, Array
 from optprune_fast.ops.words import word_count
 
-Array = np.ndarray[Any, Any]
 TILE = 65536  # weights at most, unless a row of a multiple of 64 is one by itself
 
 

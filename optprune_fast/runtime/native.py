@@ -22,6 +22,13 @@ def _load() -> tuple[ModuleType | None, str | None]:
     return load(MODULE, "compiled", "C++ compiler", _WAY_OUT)
 
 
+@functools.cache
+def _kernels() -> frozenset[str]:
+    """Those of the module: every call asks, and the module counts all its variants anew for an answer."""
+    found, _ = _load()
+    return frozenset(() if found is None else found.variants())
+
+
 def missing(kernel: str = "") -> str | None:
     """Why `kernel` cannot run on this machine, or None if it can; without a name, why nothing compiled can.
 
@@ -31,7 +38,7 @@ def missing(kernel: str = "") -> str | None:
     False
     """
     module, reason = _load()
-    if module is not None and kernel and kernel not in module.variants():
+    if module is not None and kernel and kernel not in _kernels():
         return f"the compiled module has no {kernel}; build it again: pip install --no-build-isolation --no-deps -e ."
     return reason
 

@@ -10,10 +10,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from optprune_fast.ops.topk_threshold import as_rows
 from optprune_fast.ops.topk_threshold.device_plan import Plan, make_plan, value_of
 from optprune_fast.ops.topk_threshold.reference import topk_threshold_reference
-from optprune_fast.ops.words import word_count
+from optprune_fast.ops.words import as_rows, word_count
 from optprune_fast.testing.poison import Poisoned, poison_all
 
 Enqueue = Callable[[Plan, bool], Tensor]  # plan, whether NaN ranks last -> [key, NaN], as the implementations' `launch`

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from numbers import Integral, Real
 from typing import NamedTuple
 
@@ -11,12 +11,12 @@ import torch
 from torch import Tensor
 
 from optprune_fast.ops.checks import require
-from optprune_fast.ops.words import word_count
+from optprune_fast.ops.words import matrix, word_count
 from optprune_fast.runtime.dispatch import Operation
 from optprune_fast.runtime.errors import message
 
-# run(rows, k, pool, words, pool_words, hint, nan) -> (threshold, first): fills the words; `first` is the first tensor
-# that holds NaN where `nan` is "raise", else -1. `hint` is a magnitude or None.
+# run(tensors, k, pool, words, pool_words, hint, nan) -> (threshold, first): fills the words; `first` is the first
+# tensor that holds NaN where `nan` is "raise", else -1. `hint` is a magnitude or None.
 operation = Operation("topk_threshold", __name__, ("cuda", "triton", "native", "numba", "torch"))
 
 _WHERE = "topk_threshold"
@@ -40,6 +40,7 @@ class TopK(NamedTuple):
 
 
 Out = tuple[Sequence[Tensor], Sequence[Tensor] | None]
+Shape = tuple[int, int]
 
 
 def topk_threshold(tensors: Tensor | Iterable[Tensor], k: int, pool: int = 0, out: Out | None = None, *,
@@ -73,7 +74,8 @@ def topk_threshold(tensors: Tensor | Iterable[Tensor], k: int, pool: int = 0, ou
     """
     given = [tensors] if isinstance(tensors, Tensor) else list(tensors)
     check_tensors(given)
-    n = sum(t.numel() for t in given)
+    shapes = [matrix(t.shape) for t in given]
+    n = sum(rows * columns for rows, columns in shapes)
     k, pool = _whole("k", k), _whole("pool", pool)
     require(k <= n, _WHERE, f"k must be at most the {n} weights of the tensors", k=k)
     require(k + pool <= n, _WHERE, f"k + pool must be at most the {n} weights of the tensors",
@@ -82,10 +84,11 @@ def topk_threshold(tensors: Tensor | Iterable[Tensor], k: int, pool: int = 0, ou
         raise TypeError(message(_WHERE, "hint must be a number", "an earlier result t gives hint=t.threshold",
                                 hint=hint))
     require(nan in NAN, _WHERE, f"nan must be one of {', '.join(NAN)}", nan=nan)
-    rows = [as_rows(t.detach()) for t in given]
-    words, pool_words = _empty(rows, pool) if out is None else _checked(out, rows, pool)
+    wanted, device = [(rows, word_count(columns)) for rows, columns in shapes], given[0].device
+    words, pool_words = _empty(wanted, device, pool) if out is None else _checked(out, wanted, device, pool)
     start = None if hint is None or math.isnan(hint) else abs(float(hint))
-    threshold, first = operation(rows, k, pool, words, pool_words, start, nan, backend=backend)
+    detached = [t.detach() if t.requires_grad else t for t in given]
+    threshold, first = operation(detached, k, pool, words, pool_words, start, nan, backend=backend)
     require(first < 0, _WHERE, f"tensors[{first}] holds NaN, which has no rank",
             'nan="keep" ranks it above infinity, nan="drop" below zero; better, find out where it comes from')
     return TopK(threshold, words, pool_words, k)
@@ -117,12 +120,6 @@ def _refuse(i: int, t: Tensor, first: Tensor) -> None:
             **{"tensors[0]": first, **seen})
 
 
-def as_rows(tensor: Tensor) -> Tensor:
-    """The weight as a matrix [O, I] in its logical order."""
-    dims = tensor.dim()
-    return tensor if dims == 2 else tensor.reshape(1, -1) if dims < 2 else tensor.flatten(1)
-
-
 def _whole(name: str, value: object) -> int:
     if isinstance(value, bool) or not isinstance(value, Integral):
         way_out = "a fraction of the weights is round(fraction * n)" if isinstance(value, float) else ""
@@ -132,14 +129,21 @@ def _whole(name: str, value: object) -> int:
     return whole
 
 
-def _empty(rows: list[Tensor], pool: int) -> tuple[list[Tensor], list[Tensor] | None]:
-    def make() -> list[Tensor]:
-        return [torch.empty(_shape(r), dtype=torch.int64, device=r.device) for r in rows]
+def _empty(shapes: list[Shape], device: torch.device, pool: int) -> tuple[list[Tensor], list[Tensor] | None]:
+    def make() -> Iterator[Tensor]:
+        made: dict[Shape, Tensor] = {}
+        for shape in shapes:  # of thousands of small ones, one like another takes half the time of one of a shape
+            if shape in made:
+                yield torch.empty_like(made[shape])
+            else:
+                made[shape] = torch.empty(shape, dtype=torch.int64, device=device)
+                yield made[shape]
 
-    return make(), make() if pool else None
+    return list(make()), list(make()) if pool else None
 
 
-def _checked(out: Out, rows: list[Tensor], pool: int) -> tuple[list[Tensor], list[Tensor] | None]:
+def _checked(out: Out, shapes: list[Shape], device: torch.device,
+             pool: int) -> tuple[list[Tensor], list[Tensor] | None]:
     if not isinstance(out, tuple) or len(out) != 2:
         raise TypeError(message(_WHERE, "out must be a pair (words, pool_words)",
                                 "an earlier result t gives out=(t.words, t.pool_words)", out=out))
@@ -148,14 +152,10 @@ def _checked(out: Out, rows: list[Tensor], pool: int) -> tuple[list[Tensor], lis
     for name, tensors in zip(("words", "pool_words"), out, strict=True):
         if tensors is None:
             continue
-        require(len(tensors) == len(rows), _WHERE, f"{name} in out must hold one tensor for each of the {len(rows)}",
-                "", **{name: len(tensors)})
-        for i, (t, r) in enumerate(zip(tensors, rows, strict=True)):
-            if not (t.dtype == torch.int64 and t.device == r.device and t.is_contiguous() and t.shape == _shape(r)):
-                rule = f"{name}[{i}] in out must be a contiguous int64{list(_shape(r))} on {r.device}"
+        require(len(tensors) == len(shapes), _WHERE,
+                f"{name} in out must hold one tensor for each of the {len(shapes)}", "", **{name: len(tensors)})
+        for i, (t, shape) in enumerate(zip(tensors, shapes, strict=True)):
+            if not (t.dtype == torch.int64 and t.device == device and t.is_contiguous() and t.shape == shape):
+                rule = f"{name}[{i}] in out must be a contiguous int64{list(shape)} on {device}"
                 raise ValueError(message(_WHERE, rule, "", **{f"{name}[{i}]": t}))
     return list(out[0]), None if out[1] is None else list(out[1])
-
-
-def _shape(rows: Tensor) -> tuple[int, int]:
-    return rows.shape[0], word_count(rows.shape[1])

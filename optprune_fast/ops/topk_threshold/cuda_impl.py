@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from optprune_fast.ops.topk_threshold.device_plan import BATCH_TILES, Plan, declines_rows, run_planned
+from optprune_fast.ops.topk_threshold.device_plan import BATCH_TILES, Plan, declines_tensors, run_planned
 from optprune_fast.runtime import cuda
 
 TILE_WORDS = 128  # csrc/kernels/topk_threshold/cuda.h
@@ -21,15 +21,16 @@ def missing() -> str | None:
     return cuda.missing("topk_threshold")
 
 
-def declines(rows: list[Tensor], *others: object) -> str | None:
-    return declines_rows(rows, divmod(min(cuda.module().architectures()), 10))
+def declines(tensors: list[Tensor], *others: object) -> str | None:
+    return declines_tensors(tensors, divmod(min(cuda.module().architectures()), 10))
 
 
-def run(rows: list[Tensor], k: int, pool: int, words: list[Tensor], pool_words: list[Tensor] | None,
+def run(tensors: list[Tensor], k: int, pool: int, words: list[Tensor], pool_words: list[Tensor] | None,
         hint: float | None, nan: str) -> tuple[float, int]:
     """A sample costs less here than what a hint could spare, so the hint is not looked at."""
-    with torch.cuda.device(rows[0].device):  # torch's notion of the current device is what it was, whatever we set
-        return run_planned(lambda plan: enqueue(plan, nan == "drop"), TILE_WORDS, rows, k, pool, words, pool_words, nan)
+    with torch.cuda.device(tensors[0].device):  # torch's notion of the current device is what it was, whatever we set
+        return run_planned(lambda plan: enqueue(plan, nan == "drop"), TILE_WORDS, tensors, k, pool, words, pool_words,
+                           nan)
 
 
 def enqueue(plan: Plan, drop: bool) -> Tensor:

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from optprune_fast.ops.cuda_support import declines_device, declines_dtype, with_unit_steps
-from optprune_fast.ops.words import WORD_BITS, word_count
+from optprune_fast.ops.words import WORD_BITS, as_rows, matrix, word_count
 
 BATCH_TILES = 32  # patched by one program, or block
 
@@ -56,32 +56,33 @@ class Plan(NamedTuple):
     direct: bool
 
 
-def declines_rows(rows: Sequence[Tensor], oldest: tuple[int, int] | None) -> str | None:
-    """Why kernels for cards from compute capability `oldest` on, None for an interpreter, do not take `rows`, or None.
+def declines_tensors(tensors: Sequence[Tensor], oldest: tuple[int, int] | None) -> str | None:
+    """Why kernels for cards from compute capability `oldest` on, None for an interpreter, do not take them, or None.
 
-    >>> declines_rows([torch.zeros(2, 3), torch.zeros(2, 3).double()], None)
+    >>> declines_tensors([torch.zeros(2, 3), torch.zeros(2, 3).double()], None)
     'takes float32 or bfloat16 or float16, not float64'
     """
-    for r in rows:
-        reason = declines_dtype(r, *KINDS) or (declines_device(r, oldest) if oldest else None)
-        if reason is None and word_count(r.shape[1]) > MOST_ROW_WORDS:
-            reason = f"takes rows of at most {WORD_BITS * MOST_ROW_WORDS} weights, not {r.shape[1]}"
+    for t in tensors:
+        reason = declines_dtype(t, *KINDS) or (declines_device(t, oldest) if oldest else None)
+        columns = matrix(t.shape)[1]
+        if reason is None and word_count(columns) > MOST_ROW_WORDS:
+            reason = f"takes rows of at most {WORD_BITS * MOST_ROW_WORDS} weights, not {columns}"
         if reason:
             return reason
     return None
 
 
-def run_planned(enqueue: Callable[[Plan], Tensor], tile_words: int, rows: list[Tensor], k: int, pool: int,
+def run_planned(enqueue: Callable[[Plan], Tensor], tile_words: int, tensors: list[Tensor], k: int, pool: int,
                 words: list[Tensor], pool_words: list[Tensor] | None, nan: str) -> tuple[float, int]:
     """What `run` of an implementation returns.
 
     enqueue:  from a plan to int64 [2] on the device, read here: the key of rank k; how many tensors of the plan there
               are from the first that holds NaN on, or 0
     """
-    filled = [i for i, r in enumerate(rows) if r.numel()]
+    filled = [i for i, t in enumerate(tensors) if t.numel()]
     if not filled:
         return math.inf, -1
-    own = [with_unit_steps(rows[i]) for i in filled]
+    own = [with_unit_steps(as_rows(tensors[i])) for i in filled]
     plan = make_plan(own, tile_words, k, pool, [words[i] for i in filled],
                      None if pool_words is None else [pool_words[i] for i in filled])
     key, nans = enqueue(plan).tolist()

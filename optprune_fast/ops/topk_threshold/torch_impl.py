@@ -24,7 +24,7 @@ from optprune_fast.ops.topk_threshold.keys import (
     magnitude64,
     ranked,
 )
-from optprune_fast.ops.words import pack
+from optprune_fast.ops.words import as_rows, pack
 
 _DIGIT_BITS = 16
 _DIGIT = (1 << _DIGIT_BITS) - 1
@@ -39,12 +39,13 @@ def declines(*arguments: object) -> str | None:
     return None
 
 
-def run(rows: list[Tensor], k: int, pool: int, words: list[Tensor], pool_words: list[Tensor] | None,
+def run(tensors: list[Tensor], k: int, pool: int, words: list[Tensor], pool_words: list[Tensor] | None,
         hint: float | None, nan: str) -> tuple[float, int]:
     """Fill `words` and `pool_words`; return the threshold, and the first tensor with NaN if that is refused.
 
     The hint is of no use here: each round halves the bits of a key, wherever the threshold lies.
     """
+    rows = [as_rows(weights) for weights in tensors]
     wide = any(r.dtype == torch.float64 for r in rows)
     infinity = INFINITY_64 if wide else INFINITY_32
     parts = [(keys64(r) if wide else keys32(r)).flatten() for r in rows]

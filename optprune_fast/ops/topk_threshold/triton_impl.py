@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from optprune_fast.ops.topk_threshold.device_plan import BATCH_TILES, Plan, declines_rows, run_planned
+from optprune_fast.ops.topk_threshold.device_plan import BATCH_TILES, Plan, declines_tensors, run_planned
 from optprune_fast.runtime import triton
 
 OLDEST_CAPABILITY = (8, 0)
@@ -35,16 +35,16 @@ def missing() -> str | None:
     return triton.missing()
 
 
-def declines(rows: list[Tensor], *others: object) -> str | None:
-    return declines_rows(rows, None if triton.interpreted() else OLDEST_CAPABILITY)
+def declines(tensors: list[Tensor], *others: object) -> str | None:
+    return declines_tensors(tensors, None if triton.interpreted() else OLDEST_CAPABILITY)
 
 
-def run(rows: list[Tensor], k: int, pool: int, words: list[Tensor], pool_words: list[Tensor] | None,
+def run(tensors: list[Tensor], k: int, pool: int, words: list[Tensor], pool_words: list[Tensor] | None,
         hint: float | None, nan: str) -> tuple[float, int]:
     """A sample costs less here than what a hint could spare, so the hint is not looked at."""
-    with torch.cuda.device(rows[0].device) if rows[0].is_cuda else contextlib.nullcontext():
-        return run_planned(lambda plan: launch(plan, drop=nan == "drop"), TILE_WORDS, rows, k, pool, words, pool_words,
-                           nan)
+    with torch.cuda.device(tensors[0].device) if tensors[0].is_cuda else contextlib.nullcontext():
+        return run_planned(lambda plan: launch(plan, drop=nan == "drop"), TILE_WORDS, tensors, k, pool, words,
+                           pool_words, nan)
 
 
 def launch(plan: Plan, *, drop: bool, programs: int | None = None) -> Tensor:

@@ -8,9 +8,9 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
+from optprune_fast.masks.apply import zero_pruned
 from optprune_fast.masks.layout import MaskLayout
 from optprune_fast.masks.packed import PackedMasks
 from optprune_fast.masks.torch_prune import to_torch_prune
@@ -117,10 +117,7 @@ class Result:
         """
         weights = self.layout.weights_of(model)
         self._require_base(weights, allow_changed_weights, "Result.apply_to")
-        with torch.no_grad():
-            for name, bits in self.mask.to_dense().items():
-                # A filled zero is +0.0 also where the weight was negative.
-                weights[name].masked_fill_(~bits[0].to(weights[name].device), 0.0)
+        zero_pruned(model, self.mask)
         return model
 
     def as_torch_prune(self, model: nn.Module, *, allow_changed_weights: bool = False) -> nn.Module:

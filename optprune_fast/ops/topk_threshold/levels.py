@@ -44,16 +44,16 @@ class Ranking:
 
     def __init__(self, kinds: set[int]) -> None:
         self.kinds, self.wide = kinds, 3 in kinds
-        self.dtype = np.int64 if self.wide else np.int32
         self._only = next(iter(kinds)) if len(kinds) == 1 else None
+        self.mixed = self._only is None
+        self.dtype = np.int64 if self.wide else np.int16 if self._only in (1, 2) else np.int32
         self.infinity = INFINITIES[3 if self.wide else 0] if self._only is None else INFINITIES[self._only]
 
-    def take(self, keys: Array, kinds: Array) -> None:
-        """Put keys for own ones, in place; kinds: the type of each, or of each row."""
-        if self._only is None:
-            for kind in self.kinds:
-                of_kind = kinds == kind
-                keys[of_kind] = common(torch.from_numpy(keys[of_kind]), kind, self.wide).numpy()
+    def make_common(self, keys: Array, kinds: Array) -> None:
+        """Of keys of several types, in place; kinds: the type of each, or of each row."""
+        for kind in self.kinds:
+            of_kind = kinds == kind
+            keys[of_kind] = common(torch.from_numpy(keys[of_kind]), kind, self.wide).numpy()
 
     def levels(self, lo: int, hi: int, drop: bool) -> Array:
         """`levels` of numba_pass: certain are keys > hi, in question those in [lo, hi]."""

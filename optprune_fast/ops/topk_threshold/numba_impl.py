@@ -135,7 +135,8 @@ class _Search:
 
         keys = np.concatenate([self.keys[start : start + count] for start, count in
                                zip(self.starts.tolist(), inside.tolist(), strict=True)])
-        self.ranking.take(keys, np.repeat(self.tiles[:, 3], inside))
+        if self.ranking.mixed:
+            self.ranking.make_common(keys, np.repeat(self.tiles[:, 3], inside))
         place = len(keys) - rank
         keys.partition(place)
         key = int(keys[place])

@@ -35,7 +35,8 @@ class Sample:
         blocks = _choose(rows, n)
         self.keys = np.empty((len(blocks), 64), ranking.dtype)
         numba_pass.gather(blocks, ranking.levels(0, 0, drop), self.keys)
-        ranking.take(self.keys, blocks[:, 2])
+        if ranking.mixed:
+            ranking.make_common(self.keys, blocks[:, 2])
         self.sorted = np.sort(self.keys, axis=None)
 
     def bracket(self, rank: int) -> Bracket:
@@ -53,22 +54,27 @@ class Sample:
     def part(self, rank: int, lo: int, hi: int) -> Bracket:
         """[lo, hi], or where many keys in it are equal one side of them or they alone: where the rank is expected."""
         lo, hi = self._part(rank, lo, hi)
-        first, last = np.searchsorted(self.sorted, [lo, hi + 1])
-        return Bracket(lo, hi, float(last - first) / self.keys.size)
+        first, last = self._places(lo, hi)
+        return Bracket(lo, hi, (last - first) / self.keys.size)
 
     def _part(self, rank: int, lo: int, hi: int) -> tuple[int, int]:
-        first, last = np.searchsorted(self.sorted, [lo, hi + 1])
-        inside = int(last - first)
+        first, last = self._places(lo, hi)
+        inside = last - first
         if lo == hi or inside * _DENSE <= self.keys.size:
             return lo, hi
         for key in (int(self.sorted[(first + last) // 2]), int(self.sorted[first]), int(self.sorted[last - 1])):
-            start, end = np.searchsorted(self.sorted, [key, key + 1])
+            start, end = self._places(key, key)
             if 2 * (end - start) >= inside:
                 place = self.keys.size - rank / self.n * self.keys.size
                 if place >= end and key < hi:
                     return key + 1, hi
                 return (lo, key - 1) if place < start and lo < key else (key, key)
         return lo, hi
+
+    def _places(self, lo: int, hi: int) -> tuple[int, int]:
+        """Where the keys from lo to hi stand among the sorted ones, which bounds of another type would have copied."""
+        first, end = np.searchsorted(self.sorted, np.array([lo, hi + 1], self.sorted.dtype))
+        return int(first), int(end)
 
     def _at(self, rank: int) -> int:
         return int(self.sorted[-rank])

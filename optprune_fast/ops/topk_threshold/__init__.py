@@ -121,7 +121,8 @@ def _refuse(i: int, t: Tensor, first: Tensor) -> None:
 
 
 def _whole(name: str, value: object) -> int:
-    if isinstance(value, bool) or not isinstance(value, Integral):
+    # To look an abstract class up takes longer than all other checks of a number; most are plain ones.
+    if type(value) is not int and (isinstance(value, bool) or not isinstance(value, Integral)):
         way_out = "a fraction of the weights is round(fraction * n)" if isinstance(value, float) else ""
         raise TypeError(message(_WHERE, f"{name} must be a whole number", way_out, **{name: value}))
     whole = int(value)

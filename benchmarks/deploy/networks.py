@@ -1,11 +1,12 @@
 """How long a whole pruned network takes: run as one compiled program, and layer by layer, beside dense torch.
 
-    python -m benchmarks.deploy.networks [--sparsities 0.9] [--batches 1 64] [--scopes uniform] [--quick]
+    python -m benchmarks.deploy.networks [--networks minilm] [--sparsities 0.9] [--batches 1 64] [--scopes uniform]
 
-ResNet-20 of 32x32 pictures, random weights, one thread. Masks by magnitude: uniform (every layer keeps the same share)
-and global, which with these weights keeps the more of a layer the fewer inputs it has, and thus the layers whose
-weights serve most pixels. Dense torch runs the same weights, zeros and all. In turns, each answer checked against
-float64 before it is timed; the figure is the lowest CPU time of a process.
+ResNet-20 of 32x32 pictures, EfficientNet-Lite0 of 224x224 and the encoder of MiniLM on 128 tokens, random weights, one
+thread. Masks by magnitude: uniform (every layer keeps the same share) and global, which with these weights keeps the
+more of a layer the fewer inputs it has, and thus the layers whose weights serve most pixels. Dense torch runs the same
+weights, zeros and all. In turns, each answer checked against float64 before it is timed; the figure is the lowest CPU
+time of a process.
 """
 
 from __future__ import annotations
@@ -14,29 +15,51 @@ import argparse
 import copy
 import sys
 from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 import optprune_fast as opf
+from benchmarks.deploy.architectures import EfficientNetLite0, MiniLM
 from benchmarks.deploy.latency import measured
 from benchmarks.results import ASIDE, write
 from optprune_fast.bench.machine import describe_machine, on_threads
 from optprune_fast.bench.table import markdown
 from optprune_fast.deploy.network import compile_network
 from optprune_fast.deploy.report import explain
+from optprune_fast.masks.apply import zero_pruned
 from optprune_fast.models import ResNet20
 
 SPARSITIES = (0.5, 0.8, 0.9, 0.95)
 BATCHES = (1, 64)
 SCOPES = ("uniform", "global")
-OURS = ("whole network", "layer by layer")
+OURS = ("whole network", "layer by layer", "layer by layer, fastest")
 Run = Callable[[Tensor], Tensor]
+
+
+@dataclass(frozen=True)
+class Network:
+    """shape: of the input of one sample"""
+
+    title: str
+    build: Callable[[], nn.Module]
+    shape: tuple[int, ...]
+
+
+NETWORKS = {
+    "resnet20": Network("ResNet-20", ResNet20, (3, 32, 32)),
+    "efficientnet_lite0": Network("EfficientNet-Lite0", EfficientNetLite0, (3, 224, 224)),
+    "minilm": Network("MiniLM", MiniLM, (128, 384)),
+    "narrow": Network("a narrow ResNet-20", partial(ResNet20, width=4), (3, 32, 32)),
+}
 
 
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--networks", nargs="+", choices=list(NETWORKS), default=("resnet20",))
     parser.add_argument("--sparsities", nargs="+", type=float, default=SPARSITIES)
     parser.add_argument("--batches", nargs="+", type=int, default=BATCHES)
     parser.add_argument("--scopes", nargs="+", choices=SCOPES, default=SCOPES)
@@ -46,7 +69,8 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--out", default="deploy_networks", help="name of the file, without .json")
     options = parser.parse_args(arguments)
     if options.quick:
-        options.sparsities, options.batches, options.scopes, options.rounds = (0.9,), (1, 9), ("uniform",), 3
+        options.networks, options.sparsities, options.batches, options.scopes, options.rounds = (
+            ("narrow",), (0.9,), (1, 9), ("uniform",), 3)
     return options
 
 
@@ -63,6 +87,21 @@ def _channels_last(net: Any) -> Run:
     return lambda x: net(x.contiguous(memory_format=torch.channels_last))
 
 
+@torch.no_grad()
+def settle(model: nn.Module, mask: opf.PackedMasks, shape: tuple[int, ...]) -> None:
+    """Give batch normalisation the statistics of the pruned network: signals fade in one of random weights otherwise,
+    and a check of its answers would check little."""
+    pruned = copy.deepcopy(model)
+    zero_pruned(pruned, mask)
+    for module in pruned.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.momentum = None  # the statistics of what it sees, and of nothing before
+            module.reset_running_stats()
+    pruned.train()(torch.randn(4, *shape, generator=torch.Generator().manual_seed(0)))
+    for buffer, seen in zip(model.buffers(), pruned.buffers(), strict=True):
+        buffer.copy_(seen)
+
+
 def prune(net: nn.Module, model: nn.Module, mask: opf.PackedMasks) -> None:
     """Give a network the model's weights, zeros where the mask has them."""
     kept = mask.to_dense()
@@ -70,34 +109,39 @@ def prune(net: nn.Module, model: nn.Module, mask: opf.PackedMasks) -> None:
                          for name, tensor in model.state_dict().items()})
 
 
-def rows_of(options: argparse.Namespace, say: Any) -> list[dict[str, Any]]:
+def rows_of(name: str, options: argparse.Namespace, say: Any) -> list[dict[str, Any]]:
+    network = NETWORKS[name]
     torch.manual_seed(1)
-    model = ResNet20(width=4 if options.quick else 16).eval()
+    model = network.build().eval()
     dense = copy.deepcopy(model)
     last: nn.Module = copy.deepcopy(model).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     rivals, rows = rivals_of(dense, last, options.quick), []
     for scope in options.scopes:
         for sparsity in options.sparsities:
             mask = opf.magnitude(model, sparsity=sparsity, scope=scope).mask
+            settle(model, mask, network.shape)
             for net in (dense, last):
                 prune(net, model, mask)
             sparse = opf.convert(model, mask, prefer="memory")
-            ours = {OURS[0]: compile_network(sparse, torch.zeros(1, 3, 32, 32)), OURS[1]: sparse}
-            report = {name: explain(net) for name, net in ours.items()}
+            whole = compile_network(sparse, torch.zeros(1, *network.shape))
+            ours = dict(zip(OURS, (whole, sparse, opf.convert(model, mask, prefer="speed")), strict=True))
+            report = {rival: explain(net) for rival, net in ours.items()}
             for batch in options.batches:
-                say(f"{scope} {sparsity:g} {batch}")
-                times = cell({**ours, **rivals}, dense, batch, options)
-                best = min(seconds for name, seconds in times.items() if name not in OURS)
+                say(f"{name} {scope} {sparsity:g} {batch}")
+                times = cell({**ours, **rivals}, dense, (batch, *network.shape), options)
+                best = min(seconds for rival, seconds in times.items() if rival not in OURS)
                 held = report[OURS[0]].dense_bytes
-                rows += [{"scope": scope, "sparsity": sparsity, "batch": batch, "rival": name, "seconds": seconds,
-                          "ratio": best / seconds, "nbytes": report[name].nbytes if name in report else held,
-                          "dense_bytes": held} for name, seconds in times.items()]
+                rows += [{"network": name, "scope": scope, "sparsity": sparsity, "batch": batch, "rival": rival,
+                          "seconds": seconds, "ratio": best / seconds, "dense_bytes": held,
+                          "nbytes": report[rival].nbytes if rival in report else held}
+                         for rival, seconds in times.items()]
     return rows
 
 
-def cell(rivals: dict[str, Run], dense: nn.Module, batch: int, options: argparse.Namespace) -> dict[str, float]:
+def cell(rivals: dict[str, Run], dense: nn.Module, shape: tuple[int, ...], options: argparse.Namespace
+         ) -> dict[str, float]:
     """Seconds of each."""
-    x = torch.randn(batch, 3, 32, 32, generator=torch.Generator().manual_seed(batch))
+    x = torch.randn(shape, generator=torch.Generator().manual_seed(shape[0]))
     with torch.no_grad(), on_threads(1):
         exact = copy.deepcopy(dense).double()(x.double())
         times: dict[str, list[float]] = {name: [] for name in rivals}
@@ -112,7 +156,13 @@ def cell(rivals: dict[str, Run], dense: nn.Module, batch: int, options: argparse
 
 
 def table(rows: list[dict[str, Any]]) -> str:
-    """Milliseconds, times as fast as the best dense way, and the weights' share of the dense ones' memory."""
+    """For each network milliseconds, times as fast as the best dense way, and the weights' share of dense memory."""
+    networks = dict.fromkeys(row.get("network", "resnet20") for row in rows)
+    return "\n\n".join(_table(NETWORKS[name].title, [row for row in rows if row.get("network", "resnet20") == name])
+                       for name in networks)
+
+
+def _table(title: str, rows: list[dict[str, Any]]) -> str:
     sparsities = sorted({row["sparsity"] for row in rows})
     at = {(row["scope"], row["batch"], row["rival"], row["sparsity"]): row for row in rows}
     cells = []
@@ -124,13 +174,14 @@ def table(rows: list[dict[str, Any]]) -> str:
         if rival in OURS and batch == max(key[1] for key in at):
             cells.append([scope, "", f"weights of {rival}",
                           *(f"{row['nbytes'] / row['dense_bytes']:.3f}" if row else "" for row in found)])
-    return markdown(["mask", "batch", "ms", *(f"{s:.0%}" for s in sparsities)], cells)
+    return markdown([f"{title}, mask", "batch", "ms", *(f"{s:.0%}" for s in sparsities)], cells)
 
 
 def main(arguments: list[str] | None = None) -> None:
     options = parse(arguments)
     machine = describe_machine()  # the load before, which is others' work
-    rows = rows_of(options, lambda text: print(text, file=sys.stderr, flush=True))
+    rows = [row for name in options.networks
+            for row in rows_of(name, options, lambda text: print(text, file=sys.stderr, flush=True))]
     path = write(options.out, "deploy_networks", rows, machine, vars(options), ASIDE if options.quick else None)
     print(table(rows))
     print(f"\ntimes as fast as the best dense way of torch in brackets. {path}")

@@ -10,7 +10,8 @@ from torch import Tensor, nn
 
 from optprune_fast.deploy.layer import SparseLayer
 from optprune_fast.deploy.weight import SparseWeight
-from optprune_fast.ops.sparse_conv2d import serve, sparse_conv2d
+from optprune_fast.ops import rows_linear as by_rows
+from optprune_fast.ops import sparse_conv2d as by_slices
 
 
 class SparseConv2d(SparseLayer):
@@ -18,6 +19,8 @@ class SparseConv2d(SparseLayer):
 
     weight:  a `SparseWeight` [out_channels, in_channels/groups, kh, kw], made with the same groups
     bias:    a parameter, or None
+
+    On a GPU a kernel of one tap is a linear layer over the pixels; else the weight is dense while the layer runs.
     """
 
     axes = 2
@@ -54,13 +57,24 @@ class SparseConv2d(SparseLayer):
         if self.padding_mode != "zeros" or self._around[::2] != self._around[1::2]:
             mode = "constant" if self.padding_mode == "zeros" else self.padding_mode
             x, padding = torch.nn.functional.pad(x, self._around, mode), [0] * self.axes
-        out = self._convolve(x, padding)
+        out = (self._convolve_rows if self.weight.in_rows else self._convolve_slices)(x, padding)
         return out.squeeze(0) if alone else out
 
-    def _convolve(self, x: Tensor, padding: list[int]) -> Tensor:
-        arguments, plain = self._arguments(x)
-        call: Any = serve if plain else sparse_conv2d
+    def _convolve_slices(self, x: Tensor, padding: list[int]) -> Tensor:
+        arguments, plain, _ = self._arguments(x)
+        call: Any = by_slices.serve if plain else by_slices.sparse_conv2d
         out: Tensor = call(x, *arguments, self.stride, padding, self.dilation, self.groups)
+        return out
+
+    def _convolve_rows(self, x: Tensor, padding: list[int]) -> Tensor:
+        if max(self.kernel_size) == 1 and self.groups == 1 and not any(padding):
+            (shape, *rest), plain, _ = self._arguments(x)
+            call: Any = by_rows.serve if plain else by_rows.rows_linear
+            seen: tuple[Any, ...] = (..., *(slice(None, None, step) for step in self.stride))
+            pixels: Tensor = call(x[seen].movedim(1, -1), shape[:2], *rest)
+            return pixels.movedim(-1, 1)
+        convolve: Any = torch.nn.functional.conv1d if self.axes == 1 else torch.nn.functional.conv2d
+        out: Tensor = convolve(x, self.weight.to_dense(), self.bias, self.stride, padding, self.dilation, self.groups)
         return out
 
     def to_dense(self) -> nn.Conv1d | nn.Conv2d:
@@ -86,9 +100,9 @@ class SparseConv1d(SparseConv2d):
 
     axes = 1
 
-    def _convolve(self, x: Tensor, padding: list[int]) -> Tensor:
-        (shape, *rest), plain = self._arguments(x)
-        call: Any = serve if plain else sparse_conv2d
+    def _convolve_slices(self, x: Tensor, padding: list[int]) -> Tensor:
+        (shape, *rest), plain, _ = self._arguments(x)
+        call: Any = by_slices.serve if plain else by_slices.sparse_conv2d
         out: Tensor = call(x.unsqueeze(2), [*shape[:2], 1, shape[2]], *rest, [1, *self.stride], [0, *padding],
                            [1, *self.dilation], self.groups).squeeze(2)
         return out

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from optprune_fast.deploy import gpu, two_four
 from optprune_fast.deploy.chooser import Choice, check_prefer, choose
 from optprune_fast.deploy.conv import SparseConv1d, SparseConv2d
 from optprune_fast.deploy.layer import SparseLayer
@@ -14,6 +15,8 @@ from optprune_fast.deploy.linear import SparseLinear
 from optprune_fast.deploy.replica import owners, put, replica, why_not_layers
 from optprune_fast.deploy.report import ATTRIBUTE, Deployment, Row, row_of
 from optprune_fast.deploy.weight import SparseWeight
+from optprune_fast.formats.bitmask import Bitmask
+from optprune_fast.formats.bits import row_offsets
 from optprune_fast.masks.packed import PackedMasks
 from optprune_fast.ops.words import popcount, unpack
 from optprune_fast.runtime.errors import message
@@ -23,13 +26,15 @@ def convert(model: nn.Module, mask: PackedMasks, *, prefer: str = "speed") -> nn
     """A copy of `model` in which each pruned layer holds its kept weights alone, compressed, and multiplies those.
 
     mask:    one mask of the model's layout (`result.mask`)
-    prefer:  "speed": a layer stays dense, with zeros, where that is faster at some batch size; "memory": it is
-             compressed wherever that is smaller. `optprune_fast.deploy.explain(net)` says which, and why
+    prefer:  "speed": a layer stays dense, with zeros, where that is faster at some batch size, by what was measured on
+             CPUs; on a GPU, where nothing was, it is compressed where that is half of the bytes or less. "memory": it
+             is compressed wherever that is smaller. `optprune_fast.deploy.explain(net)` says which, and why
 
     `nn.Linear`, `nn.Conv1d` and `nn.Conv2d` become `SparseLinear`, `SparseConv1d` and `SparseConv2d`; a weight that
     anything else uses stays dense, its pruned weights zero. Tied weights stay tied. The model is not changed, and what
-    is not pruned is copied. Pruned means gone: an infinite activation times a pruned weight is nothing, where dense
-    torch has NaN.
+    is not pruned is copied. On a CPU pruned means gone: an infinite activation times a pruned weight is nothing, where
+    dense torch has NaN. `.to("cuda")` and back change how the kept weights lie, not what they are; a model that is on a
+    GPU gets torch's semi-structured weights where those are smallest (2:4, 16 bits), and these stay there.
 
     Raises `ValueError` for several masks, another layout, or another `prefer`.
 
@@ -46,9 +51,10 @@ def convert(model: nn.Module, mask: PackedMasks, *, prefer: str = "speed") -> nn
     users, parameters = owners(model), dict(model.named_parameters())
     choices = {}
     for layer in mask.layout:
-        parameter, kept = parameters[layer.name], int(popcount(mask.layer_words(layer.name)).sum())
-        choices[layer.name] = choose(users[id(parameter)][0][0], parameter, kept, prefer,
-                                     refusal=why_not_layers(users[id(parameter)]))
+        parameter, words = parameters[layer.name], mask.layer_words(layer.name)[0]
+        choices[layer.name] = choose(users[id(parameter)][0][0], parameter, int(popcount(words).sum()), prefer,
+                                     refusal=why_not_layers(users[id(parameter)]),
+                                     two_of_four=gpu.serves(parameter.device) and two_four.fits(words, layer.columns))
     net = replica(model, [parameters[name] for name, choice in choices.items() if choice.format != "dense"])
     copies = dict(net.named_parameters())
     rows = []
@@ -72,13 +78,20 @@ def convert(model: nn.Module, mask: PackedMasks, *, prefer: str = "speed") -> nn
 def stand_in(net: nn.Module, name: str, users: list[tuple[nn.Module, str]], shape: Sequence[int], words: Tensor,
              values: Tensor, choice: Choice) -> tuple[nn.Module, Row]:
     """Sparse layers in the places of the modules that use a weight; (the model, what to report)."""
-    first = users[0][0]
-    weight = SparseWeight.of(words, values, shape, groups=getattr(first, "groups", 1),
-                             coded=choice.format == "bitmask")
-    layers = [sparse_layer(module, weight, choice.why) for module, _ in users]
-    for (module, _), layer in zip(users, layers, strict=True):
+    modules, layers = [module for module, _ in users], []
+    if choice.format == "two_four":
+        dense = Bitmask(tuple(shape), words, values, row_offsets(words)).to_dense()
+        layers += two_four.layers(modules, dense)
+        row = Row(name, tuple(shape), values.numel() / dense.numel(), choice.format, two_four.nbytes(dense),
+                  dense.nbytes, choice.why)
+    else:
+        weight = SparseWeight.of(words, values, shape, groups=getattr(modules[0], "groups", 1),
+                                 coded=choice.format == "bitmask")
+        layers += [sparse_layer(module, weight, choice.why) for module in modules]
+        row = row_of(name, weight, choice.why)
+    for module, layer in zip(modules, layers, strict=True):
         net = put(net, module, layer)
-    return net, row_of(name, layers[0])
+    return net, row
 
 
 def sparse_layer(module: nn.Module, weight: SparseWeight, why: str) -> SparseLayer:

@@ -24,13 +24,14 @@ class SparseLayer(nn.Module):
         self.weight, self.why = weight, why
         self.register_parameter("bias", bias)
 
-    def _arguments(self, x: Tensor) -> tuple[tuple[Any, ...], bool]:
-        """(shape, planes and bias, as the operations take them; whether nobody asks for gradients or a graph). Read
-        from the module's own dictionaries: a small layer takes less time than a few attributes."""
+    def _arguments(self, x: Tensor) -> tuple[tuple[Any, ...], bool, bool]:
+        """(shape, planes and bias, as the operations take them; whether nobody asks for gradients or a graph; whether
+        the planes are rows). Read from the module's own dictionaries: a small layer takes less time than a few
+        attributes."""
         weight, bias = self._modules["weight"], self._parameters["bias"]
         assert isinstance(weight, SparseWeight)
         plain = not torch.compiler.is_compiling() and not torch.is_grad_enabled() and type(x) is Tensor
-        return (weight.shape, *weight._buffers.values(), bias), plain
+        return (weight.shape, *weight._buffers.values(), bias), plain, weight.in_rows
 
     def to_dense(self) -> nn.Module:
         """The same layer as torch has it."""

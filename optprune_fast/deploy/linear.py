@@ -6,7 +6,8 @@ from torch import Tensor, nn
 
 from optprune_fast.deploy.layer import SparseLayer
 from optprune_fast.deploy.weight import SparseWeight
-from optprune_fast.ops.sparse_linear import serve, sparse_linear
+from optprune_fast.ops import rows_linear as by_rows
+from optprune_fast.ops import sparse_linear as by_slices
 
 
 class SparseLinear(SparseLayer):
@@ -27,8 +28,10 @@ class SparseLinear(SparseLayer):
         self.out_features, self.in_features = weight.shape
 
     def forward(self, x: Tensor) -> Tensor:
-        arguments, plain = self._arguments(x)
-        return serve(x, *arguments) if plain else sparse_linear(x, *arguments)
+        arguments, plain, in_rows = self._arguments(x)
+        if in_rows:
+            return by_rows.serve(x, *arguments) if plain else by_rows.rows_linear(x, *arguments)
+        return by_slices.serve(x, *arguments) if plain else by_slices.sparse_linear(x, *arguments)
 
     def to_dense(self) -> nn.Linear:
         """The same layer as torch has it."""

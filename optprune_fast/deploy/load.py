@@ -15,6 +15,7 @@ from optprune_fast.deploy.report import ATTRIBUTE, Deployment, Row
 from optprune_fast.formats.dense import Dense
 from optprune_fast.formats.exponent_code import decoded
 from optprune_fast.formats.file import Entry, SparseFile, read
+from optprune_fast.formats.two_four import TwoFour
 from optprune_fast.runtime.errors import message
 from optprune_fast.runtime.files import PathLike
 from optprune_fast.runtime.memory import give_back
@@ -23,11 +24,11 @@ from optprune_fast.runtime.memory import give_back
 def load(path: PathLike, model_or_factory: nn.Module | Callable[[], nn.Module], *,
          device: torch.device | str = "cpu", prefer: str = "speed") -> nn.Module:
     """A model with the weights of a file that `export` wrote, its pruned layers sparse. A layer is read at a time, and
-    no dense weight is made of a layer that becomes sparse.
+    no dense weight is made of a layer that becomes sparse, but for what torch makes of a 2:4 mask on a GPU.
 
     model_or_factory:  the network: a model (also on the meta device), which is not changed and whose weights are not
                        copied, or a function that makes one; it is called under the meta device and costs no memory
-    device:            where the weights go
+    device:            where the weights go; they lie as its kernels read them
     prefer:            as for `convert`; `optprune_fast.deploy.explain(net)` says what became of each layer
 
     Raises `FileNotFoundError`; `IntegrityError` for a damaged file; `ValueError` if file and model have other names or
@@ -64,8 +65,14 @@ def _skeleton(model_or_factory: nn.Module | Callable[[], nn.Module]) -> nn.Modul
 
 
 def _held(net: nn.Module) -> dict[str, Tensor]:
-    """What a state dict holds, by name, the tensors themselves."""
-    return {name: tensor for name, tensor in net.state_dict(keep_vars=True).items() if isinstance(tensor, Tensor)}
+    """What a state dict holds, by name, the tensors themselves. It is not asked for: layers that are sparse already
+    would make theirs."""
+    found = {}
+    for prefix, module in net.named_modules(remove_duplicate=False):
+        persistent = {n: t for n, t in module._buffers.items() if n not in module._non_persistent_buffers_set}
+        found.update({f"{prefix}.{name}".removeprefix("."): tensor
+                      for name, tensor in (module._parameters | persistent).items() if tensor is not None})
+    return found
 
 
 def _tensors(net: nn.Module) -> dict[str, Tensor]:
@@ -97,7 +104,8 @@ def _take(net: nn.Module, file: SparseFile, name: str, device: torch.device, pre
     if not users:
         raise ValueError(message("load", "a sparse weight must be a parameter", name=name))
     like = torch.empty(entry.shape, dtype=entry.dtype, device="meta")
-    choice = choose(users[0][0], like, entry.nnz, prefer, device=device, refusal=why_not_layers(users))
+    choice = choose(users[0][0], like, entry.nnz, prefer, device=device, refusal=why_not_layers(users),
+                    two_of_four=entry.format == TwoFour.name)
     give_back()  # what the layer before needed on the way
     held = file[name]
     if choice.format == "dense":

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 
 from torch import nn
 
-from optprune_fast.deploy.layer import SparseLayer
 from optprune_fast.deploy.weight import SparseWeight
 from optprune_fast.runtime.errors import message
 
@@ -17,7 +16,7 @@ ATTRIBUTE = "deployment"
 class Row:
     """One prunable weight.
 
-    format:  "bitmask", "index" or "dense"
+    format:  "bitmask", "index", "two_four" or "dense"
     nbytes, dense_bytes:  as held; as a dense tensor
     why:     what decided
     """
@@ -69,7 +68,6 @@ def explain(model: nn.Module) -> Deployment:
     return found
 
 
-def row_of(name: str, layer: SparseLayer) -> Row:
-    weight: SparseWeight = layer.weight
+def row_of(name: str, weight: SparseWeight, why: str) -> Row:
     return Row(name, tuple(weight.shape), weight.density, weight.format, weight.nbytes,
-               weight.shape.numel() * weight.values.element_size(), layer.why)
+               weight.shape.numel() * weight.values.element_size(), why)

@@ -191,12 +191,12 @@ def test_what_no_kernel_serves_stays_dense_under_speed(reason: str, monkeypatch:
     if native.missing() is not None:
         pytest.skip("needs the compiled module")
     model = nn.Linear(64, 64).double() if reason == "type" else nn.Linear(64, 64)
-    like, device = model.weight, torch.device("cuda" if reason == "device" else "cpu")
+    like, device = model.weight, torch.device("mps" if reason == "device" else "cpu")
     if reason == "isa":
         monkeypatch.setattr(chooser, "LINEAR", {})
     choice = chooser.choose(model, like, 4, "speed", device=device)
     assert choice.format == "dense"
-    assert choice.why == {"device": "no kernel for cuda", "type": "no kernel for float64",
+    assert choice.why == {"device": "no kernel for mps", "type": "no kernel for float64",
                           "isa": f"nothing was measured on {native.isa()}"}[reason]
 
 

@@ -7,7 +7,11 @@ import os
 import pytest
 import torch
 
+from optprune_fast.deploy import gpu
+from optprune_fast.deploy.linear import SparseLinear
+from optprune_fast.deploy.weight import SparseWeight
 from optprune_fast.ops.rows_linear import operation, rows_linear, triton_impl
+from optprune_fast.ops.words import pack
 from optprune_fast.runtime.dispatch import calls
 from optprune_fast.runtime.errors import BackendError
 from optprune_fast.testing.on_device import judge, placed
@@ -85,6 +89,19 @@ def test_nothing_is_written_around_the_output_and_nothing_read_past_the_end_of_m
     triton_impl.launch(to_a_wall(x), *walled, out.tensor, wide=False)
     judge(SUBJECT, case, out.tensor, rows_linear(*case.arguments, backend="torch"))
     out.assert_surroundings_intact()
+
+
+def test_a_layer_on_a_gpu_runs_the_kernel_with_and_without_gradients(monkeypatch, ran):
+    monkeypatch.setattr(gpu, "serves", lambda device: True)
+    kept = torch.arange(5 * 70).view(5, 70) % 3 == 0
+    layer = SparseLinear(SparseWeight.of(pack(kept), torch.ones(int(kept.sum())), (5, 70)))
+    x = torch.ones(2, 70)
+    wanted = kept.sum(1).float().expand(2, 5)
+    assert torch.equal(layer(x), wanted)
+    with torch.no_grad():
+        assert torch.equal(layer(x), wanted)
+        assert torch.equal(layer(x[0]), wanted[0])
+    assert ran == ["many", "many", "one_by_words"]
 
 
 def test_every_step_over_columns_gives_the_same_sums(monkeypatch):

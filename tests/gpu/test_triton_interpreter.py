@@ -33,8 +33,8 @@ def test_every_case_passes_in_the_interpreter(record_property):
     expected = 2 * (len(samples("masked_linear")) + 3 + 1) + 7
     everything = os.environ.get("OPTPRUNE_TEST_ALL") == "1"
     expected += (len(rank_cases()) + len(samples("topk_threshold")) if everything else 7 + 6) + 3
-    rows = len(samples("rows_linear"))  # float32; as many in float16, or every fourth; and 21 cases of single samples
-    expected += rows + len(range(0, rows, 1 if everything else 4)) + 21
+    rows = len(samples("rows_linear"))  # float32; as many in float16, or every fourth; and 22 cases of single samples
+    expected += rows + len(range(0, rows, 1 if everything else 4)) + 22
     assert re.search(rf"^{expected} passed in ", run.stdout, re.MULTILINE), run.stdout
     served = re.search(r"^triton +(\d+)$", run.stdout, re.MULTILINE)
     record_property("ran", ["triton"] * int(served[1]))  # for the table at the end of this run, too

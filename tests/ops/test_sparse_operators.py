@@ -53,6 +53,14 @@ def test_gradients_of_a_linear_layer_are_those_of_torch() -> None:
 
 
 @pytest.mark.filterwarnings("ignore:sparse_.* runs in plain torch")
+def test_gradients_of_a_linear_layer_without_bias_are_those_of_torch() -> None:
+    x, shape, *planes, _ = samples("sparse_linear", torch.float64)[0].arguments
+    weight = dense_weight(Slices(*planes), shape)
+    torch.testing.assert_close(gradients(lambda x: sparse_linear(x, shape, *planes), x),
+                               gradients(lambda x: torch.nn.functional.linear(x, weight), x))
+
+
+@pytest.mark.filterwarnings("ignore:sparse_.* runs in plain torch")
 @pytest.mark.parametrize("sample", [pytest.param(s, id=s.name) for s in samples("sparse_conv2d", torch.float64)
                                     if s.name.split("-")[0] in ("plain", "everything", "depthwise")])
 def test_gradients_of_a_convolution_are_those_of_torch(sample: Sample) -> None:

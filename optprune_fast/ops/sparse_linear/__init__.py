@@ -98,7 +98,7 @@ def _backward_fake(grad: Tensor, shape: Sequence[int], *planes: Tensor) -> Tenso
 operator = register(
     "sparse_linear",
     "(Tensor x, int[] shape, Tensor values, Tensor places, Tensor counts, Tensor rows, Tensor starts, "
-    "Tensor? bias=None, *, str backend='auto') -> Tensor",
+    "Tensor? bias, *, str backend='auto') -> Tensor",
     kernel=_kernel, fake=_fake)
 # An operator of its own, for torch.compile: how many values a weight has is known when it runs.
 backward_operator = register(

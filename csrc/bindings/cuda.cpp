@@ -6,6 +6,7 @@
 #include <cstdint>
 
 #include "common/cuda_device.h"
+#include "kernels/choose_bits/cuda.h"
 #include "kernels/masked_linear/cuda.h"
 #include "kernels/topk_threshold/cuda.h"
 
@@ -18,6 +19,15 @@ using Address = std::uintptr_t;
 template <class T>
 T *at(Address address) {
     return reinterpret_cast<T *>(address);
+}
+
+void choose_bits(int device, Address stream, Address words, Address counts, Address seeds, Address out, std::int64_t P,
+                 std::int64_t W, std::int64_t words_step) {
+    const optprune::choose_bits::CudaCall call{
+        at<const std::uint64_t>(words), at<const std::int64_t>(counts), at<const std::uint64_t>(seeds),
+        at<std::uint64_t>(out), P, W, words_step};
+    const py::gil_scoped_release released;
+    optprune::choose_bits::cuda(device, stream, call);
 }
 
 void masked_linear(int device, Address stream, Address x, Address weight, Address words, Address out, std::int64_t P,
@@ -46,12 +56,13 @@ void topk_threshold(int device, Address stream, int blocks, Address plan, Addres
 
 PYBIND11_MODULE(_cuda, m) {
     m.attr("version") = OPTPRUNE_VERSION;
-    m.attr("operations") = py::make_tuple("masked_linear", "topk_threshold");
+    m.attr("operations") = py::make_tuple("choose_bits", "masked_linear", "topk_threshold");
     m.def("device_count", &optprune::cuda::device_count);
     m.def("device_error", &optprune::cuda::device_error);
     m.def("runtime_version", &optprune::cuda::runtime_version);
     m.def("driver_version", &optprune::cuda::driver_version);
     m.def("architectures", &optprune::cuda::architectures);
+    m.def("choose_bits", &choose_bits);
     m.def("masked_linear", &masked_linear);
     m.def("topk_threshold", &topk_threshold);
     m.attr("topk_threshold_state") = sizeof(optprune::topk_threshold::device::State) / sizeof(std::int64_t);

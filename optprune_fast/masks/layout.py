@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from optprune_fast.masks.selection import Rules, prunable_names, tied_names
+from optprune_fast.ops.cuda_support import sent
 from optprune_fast.ops.words import WORD_BITS, matrix, tail_mask, word_count
 from optprune_fast.runtime.errors import message
 
@@ -135,6 +136,17 @@ class MaskLayout:
             if layer.columns:
                 out[layer.words].view(layer.rows, layer.row_words)[:, -1] = tail_mask(layer.columns)
         return out
+
+    def valid_on(self, device: torch.device | str) -> Tensor:
+        """`valid` on a device, to which it is sent once."""
+        device = torch.device(device)
+        if device not in self._valid_on:
+            self._valid_on[device] = sent(self.valid, device)
+        return self._valid_on[device]
+
+    @cached_property
+    def _valid_on(self) -> dict[torch.device, Tensor]:
+        return {}
 
     @cached_property
     def _starts(self) -> Tensor:

@@ -1,7 +1,11 @@
 """Random operators on packed masks that keep every budget exact.
 
 All of them choose bits by counter-based keys (`ops.choose_bits`): a child depends on its seed alone, so results are
-the same on every backend, any number of threads and any number of processes.
+the same on every backend, any number of threads and any number of processes. Their counts are in range by the way they
+are made, and not looked at.
+
+Masks on a GPU stay there. Nothing waits for it either, but for a check of values that lie there: `crossover` reads the
+parents' budgets unless told not to, `random_masks` what `core` and `within` keep, and all that makes moves reads them.
 """
 
 from __future__ import annotations
@@ -14,6 +18,7 @@ from torch import Tensor
 from optprune_fast.masks.layout import MaskLayout
 from optprune_fast.masks.packed import PackedMasks
 from optprune_fast.ops.choose_bits import choose_bits
+from optprune_fast.ops.cuda_support import sent
 from optprune_fast.ops.words import popcount
 from optprune_fast.runtime.errors import message
 
@@ -37,7 +42,7 @@ def random_masks(layout: MaskLayout, budget: int, seeds: Tensor | Sequence[int],
     seeds:    int64 [P], one a mask
     core:     weights that every mask keeps; none if not given
     within:   weights to draw from; all if not given
-    returns:  `PackedMasks` of P masks
+    returns:  `PackedMasks` of P masks, on the device of core or within, else of seeds
 
     Raises `ValueError` if the budget is not reachable.
 
@@ -45,27 +50,31 @@ def random_masks(layout: MaskLayout, budget: int, seeds: Tensor | Sequence[int],
     >>> random_masks(layout, 40, [1, 2]).count()
     tensor([40, 40])
     """
-    device = next((m.device for m in (core, within) if m is not None), torch.device("cpu"))
+    given = [m.device for m in (core, within, seeds) if isinstance(m, (PackedMasks, Tensor))]
+    device = given[0] if given else torch.device("cpu")
     seeds = _seed_tensor(seeds, device)
     _require_same_layout("random_masks", layout, core=core, within=within)
     free = (PackedMasks.full(layout, device) if within is None else within).words
     fixed = torch.zeros_like(free) if core is None else core.words
     free = free & ~fixed
-    least, most = int(popcount(fixed).sum()), int(popcount(free | fixed).sum())
+    least = 0 if core is None else int(core.count())
+    most = layout.n if within is None else int(popcount(free | fixed).sum())
     if not least <= budget <= most:
         raise ValueError(message("random_masks", f"the budget must lie between {least} (the core) and {most} "
                                  "(the core and all that may be drawn)", "widen within= or change the budget",
                                  budget=budget))
     count = torch.full_like(seeds, budget - least)
-    drawn = choose_bits(free.expand(seeds.shape[0], -1).contiguous(), count, seeds ^ _STREAMS["random"])
+    drawn = choose_bits(free.expand(seeds.shape[0], -1).contiguous(), count, seeds ^ _STREAMS["random"], check=False)
     return PackedMasks._of(layout, drawn | fixed)
 
 
-def crossover(first: PackedMasks, second: PackedMasks, seeds: Tensor | Sequence[int]) -> PackedMasks:
+def crossover(first: PackedMasks, second: PackedMasks, seeds: Tensor | Sequence[int], *,
+              check: bool = True) -> PackedMasks:
     """Children that keep what both parents keep, and fill up to the budget from what only one keeps.
 
     first, second:  P parents each, pair by pair of equal budget
     seeds:          int64 [P]
+    check:          False takes equal budgets for granted: to compare them waits for a GPU
     returns:        `PackedMasks` of P children, each with its parents' budget
 
     >>> layout = MaskLayout.from_shapes({"w": (4, 100)})
@@ -77,11 +86,12 @@ def crossover(first: PackedMasks, second: PackedMasks, seeds: Tensor | Sequence[
     seeds = _seed_tensor(seeds, first.device)
     first._require_alike(second, "crossover")
     budget = first.count()
-    if len(first) != len(second) or not torch.equal(budget, second.count()):
+    if len(first) != len(second) or (check and not torch.equal(budget, second.count())):
         raise ValueError(message("crossover", "parents must pair up and have equal budgets", first=first.count(),
                                  second=second.count()))
     both = first.words & second.words
-    filled = choose_bits(first.words ^ second.words, budget - popcount(both).sum(1), seeds ^ _STREAMS["crossover"])
+    filled = choose_bits(first.words ^ second.words, budget - popcount(both).sum(1), seeds ^ _STREAMS["crossover"],
+                         check=False)
     return PackedMasks._of(first.layout, both | filled)
 
 
@@ -90,7 +100,7 @@ def mutate(masks: PackedMasks, swaps: Tensor | int, seeds: Tensor | Sequence[int
     """Make `swaps` random swaps in each mask: that many kept weights go, as many pruned ones come.
 
     masks:    P masks
-    swaps:    int64 [P] or one number for all; fewer are made where fewer are possible
+    swaps:    int64 [P] or one number for all, not negative; fewer are made where fewer are possible
     seeds:    int64 [P]
     core:     weights that never go
     within:   the weights that may come; all if not given
@@ -104,12 +114,15 @@ def mutate(masks: PackedMasks, swaps: Tensor | int, seeds: Tensor | Sequence[int
     """
     seeds = _seed_tensor(seeds, masks.device)
     _require_same_layout("mutate", masks.layout, core=core, within=within)
+    swaps = torch.as_tensor(swaps)
+    if swaps.device.type == "cpu" and bool((swaps < 0).any()):  # on a GPU one would wait for the answer
+        raise ValueError(message("mutate", "swaps must not be negative", swaps=swaps.tolist()))
     held = masks.words if core is None else masks.words & ~core.words
     open_ = (~masks).words if within is None else (~masks).words & within.words
     possible = torch.minimum(popcount(held).sum(1), popcount(open_).sum(1))
-    number = torch.minimum(torch.as_tensor(swaps, device=possible.device).expand_as(possible), possible)
-    drop = choose_bits(held, number, seeds ^ _STREAMS["drop"])
-    add = choose_bits(open_, number, seeds ^ _STREAMS["add"])
+    number = torch.minimum(sent(swaps, masks.device).clamp(min=0).expand_as(possible), possible)
+    drop = choose_bits(held, number, seeds ^ _STREAMS["drop"], check=False)
+    add = choose_bits(open_, number, seeds ^ _STREAMS["add"], check=False)
     return PackedMasks._of(masks.layout, masks.words ^ drop ^ add)
 
 
@@ -174,7 +187,7 @@ def _require_same_layout(where: str, layout: MaskLayout, **masks: PackedMasks | 
 
 
 def _seed_tensor(seeds: Tensor | Sequence[int], device: torch.device) -> Tensor:
-    return torch.as_tensor(seeds, dtype=torch.int64, device=device)
+    return sent(torch.as_tensor(seeds, dtype=torch.int64), device)
 
 
 def _mix(*numbers: int) -> int:

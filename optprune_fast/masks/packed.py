@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from optprune_fast.masks.layout import MaskLayout
+from optprune_fast.ops.cuda_support import sent
 from optprune_fast.ops.words import pack, popcount, unpack
 from optprune_fast.runtime.errors import message
 
@@ -31,7 +32,7 @@ class PackedMasks:
             raise TypeError(message("PackedMasks", "words must be int64 bit patterns", words=words))
         if words.dim() != 2 or words.shape[1] != layout.W:
             raise ValueError(message("PackedMasks", f"words must be [P, {layout.W}] for this layout", words=words))
-        if bool((words & ~layout.valid.to(words.device)).any()):
+        if bool((words & ~layout.valid_on(words.device)).any()):
             raise ValueError(message("PackedMasks", "bits without a weight must be zero",
                                      "PackedMasks.from_dense packs booleans with a zero tail", words=words))
         self.layout = layout
@@ -70,7 +71,7 @@ class PackedMasks:
     @staticmethod
     def full(layout: MaskLayout, device: torch.device | str = "cpu") -> PackedMasks:
         """The one mask that keeps every weight."""
-        return PackedMasks._of(layout, layout.valid.to(device).unsqueeze(0).clone())
+        return PackedMasks._of(layout, layout.valid_on(device).unsqueeze(0).clone())
 
     @staticmethod
     def from_indices(layout: MaskLayout, indices: Tensor) -> PackedMasks:
@@ -128,6 +129,8 @@ class PackedMasks:
             if not -len(self) <= index < len(self):
                 raise IndexError(f"PackedMasks: mask {index} of {len(self)}")
             index = slice(index % len(self), index % len(self) + 1)
+        elif self.device.type != "cpu" and not isinstance(index, slice):
+            index = _sent_index(torch.as_tensor(index), self.device)
         return PackedMasks._of(self.layout, self.words[index])
 
     def __iter__(self) -> Iterator[PackedMasks]:
@@ -146,7 +149,7 @@ class PackedMasks:
         return PackedMasks._of(self.layout, self.words ^ other.words)
 
     def __invert__(self) -> PackedMasks:
-        return PackedMasks._of(self.layout, ~self.words & self.layout.valid.to(self.device))
+        return PackedMasks._of(self.layout, ~self.words & self.layout.valid_on(self.device))
 
     def __eq__(self, other: object) -> bool:
         return (isinstance(other, PackedMasks) and self.layout == other.layout and
@@ -163,3 +166,8 @@ class PackedMasks:
         if self.device != other.device:
             raise ValueError(message(f"PackedMasks {operation}", "masks on different devices", "use .to(device)",
                                      left=self, right=other))
+
+
+def _sent_index(index: Tensor, device: torch.device) -> Tensor:
+    """An index on the device of what it picks from; flags on the CPU are counted there, where that waits for nobody."""
+    return sent(index.nonzero()[:, 0] if index.dtype == torch.bool and index.device.type == "cpu" else index, device)

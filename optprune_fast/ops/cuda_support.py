@@ -1,4 +1,4 @@
-"""What implementations for CUDA devices share: reasons to decline, and tensors as kernels read them."""
+"""What work on CUDA devices shares: reasons to decline, tensors as kernels read them, and sending without a wait."""
 
 from __future__ import annotations
 
@@ -33,6 +33,19 @@ def declines_dtype(x: Tensor, *able: torch.dtype) -> str | None:
         return None
     names = [str(dtype).removeprefix("torch.") for dtype in (*able, x.dtype)]
     return f"takes {' or '.join(names[:-1])}, not {names[-1]}"
+
+
+def sent(tensor: Tensor, device: torch.device) -> Tensor:
+    """`tensor` on `device`; one on the CPU is sent without waiting for what the device is doing.
+
+    >>> tensor = torch.zeros(1)
+    >>> sent(tensor, torch.device("cpu")) is tensor
+    True
+    """
+    if tensor.device.type != "cpu":
+        return tensor.to(device)
+    # Only from pinned memory can a device read by itself.
+    return (tensor.pin_memory() if device.type == "cuda" else tensor).to(device, non_blocking=True)
 
 
 def with_unit_steps(tensor: Tensor) -> Tensor:

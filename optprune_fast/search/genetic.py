@@ -58,7 +58,7 @@ class Genetic(Strategy):
     def _next(self, survivors: PackedMasks) -> PackedMasks:
         first, second = (self._winners(len(survivors)) for _ in range(2))
         seeds = candidate_seeds(self.problem.seed, self.generation, self.children)
-        children = crossover(survivors[first], survivors[second], seeds)
+        children = crossover(survivors[first], survivors[second], seeds, check=False)  # all have the one budget
         # Mostly a swap or two; now and then many, to leave a local optimum.
         swaps = 1 + torch.poisson(torch.full((self.children,), 2.0), generator=self.random).long()
         return self._mutated(children, swaps)

@@ -92,7 +92,7 @@ class Problem:
         """How many weights the search chooses."""
         return self.budget - int(self.core.count())
 
-    @property
+    @cached_property
     def fixed(self) -> bool:
         """Whether there is nothing to choose."""
         return self.choices == 0 or int(self.open.count()) == self.choices

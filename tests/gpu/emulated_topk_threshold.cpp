@@ -14,13 +14,6 @@ T __ldg(const T *at) {
     return *at;
 }
 
-template <class T>
-T atomicAdd(T *at, T value) {
-    const T before = *at;
-    *at = before + value;
-    return before;
-}
-
 static unsigned long long atomicAdd(unsigned long long *at, unsigned value) {
     return atomicAdd(at, static_cast<unsigned long long>(value));
 }

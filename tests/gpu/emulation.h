@@ -71,6 +71,14 @@ inline bool run(unsigned across, unsigned along, unsigned threads, std::function
 
 }  // namespace emulation
 
+// Fibers take turns at barriers alone, so that a plain sum is an atomic one.
+template <class T>
+T atomicAdd(T *at, T value) {
+    const T before = *at;
+    *at = before + value;
+    return before;
+}
+
 inline void __syncthreads() { swapcontext(&emulation::fibers[emulation::running], &emulation::scheduler); }
 
 #endif

@@ -70,7 +70,7 @@ def test_host_code_compiles_without_a_warning(source, tmp_path):
 
 
 def test_there_is_a_kernel_to_check():
-    assert [path.parent.name for path in KERNELS] == ["masked_linear", "topk_threshold"]
+    assert [path.parent.name for path in KERNELS] == ["choose_bits", "masked_linear", "topk_threshold"]
 
 
 @needs_module
@@ -102,5 +102,8 @@ def test_without_a_device_the_module_says_so_and_a_launch_raises():
     with pytest.raises(RuntimeError, match=r"^masked_linear: .*(driver version is insufficient|no CUDA-capable)"):
         module.masked_linear(0, 0, *[0] * 4, 1, 1, 1, 1, *[1] * 5)
     module.masked_linear(0, 0, *[0] * 4, 0, 1, 1, 1, *[1] * 5)  # nothing to do: nothing to launch
+    with pytest.raises(RuntimeError, match=r"^choose_bits: .*(driver version is insufficient|no CUDA-capable)"):
+        module.choose_bits(0, 0, *[0] * 4, 1, 1, 1)
+    module.choose_bits(0, 0, *[0] * 4, 0, 1, 1)
     with pytest.raises(RuntimeError, match=r"^topk_threshold: .*(driver version is insufficient|no CUDA-capable)"):
         module.topk_threshold(0, 0, 1, *[0] * 8, 1, 1, 1, False, False)

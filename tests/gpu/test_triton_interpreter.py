@@ -15,7 +15,8 @@ from optprune_fast.runtime.triton import interpreter_fault
 from optprune_fast.testing.ranks import rank_cases
 from optprune_fast.testing.samples import samples
 
-CASES = [Path(__file__).with_name(f"interpreter_{name}.py") for name in ("cases", "rank_cases", "rows_cases")]
+CASES = [Path(__file__).with_name(f"interpreter_{name}.py")
+         for name in ("cases", "rank_cases", "rows_cases", "bit_cases")]
 ROOT = Path(__file__).parents[2]
 
 pytestmark = pytest.mark.skipif(importlib.util.find_spec("triton") is None, reason="triton is not installed")
@@ -35,6 +36,7 @@ def test_every_case_passes_in_the_interpreter(record_property):
     expected += (len(rank_cases()) + len(samples("topk_threshold")) if everything else 7 + 6) + 3
     rows = len(samples("rows_linear"))  # float32; as many in float16, or every fourth; and 22 cases of single samples
     expected += rows + len(range(0, rows, 1 if everything else 4)) + 22
+    expected += len(samples("choose_bits")) + 3
     assert re.search(rf"^{expected} passed in ", run.stdout, re.MULTILINE), run.stdout
     served = re.search(r"^triton +(\d+)$", run.stdout, re.MULTILINE)
     record_property("ran", ["triton"] * int(served[1]))  # for the table at the end of this run, too

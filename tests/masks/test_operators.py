@@ -135,6 +135,22 @@ def test_mutation_keeps_the_core_and_adds_only_from_within():
     assert children.overlap(parents).tolist() == [88] * 5
 
 
+@pytest.mark.parametrize("swaps", [-1, torch.tensor([0, -2])])
+def test_a_negative_number_of_swaps_is_an_error(swaps: int | torch.Tensor):
+    with pytest.raises(ValueError, match=r"mutate: swaps must not be negative\n  swaps  "):
+        mutate(some(100, 1, 2), swaps, [1, 2])
+
+
+@pytest.mark.parametrize("make", [
+    lambda seeds: random_masks(LAYOUT, 7, seeds),
+    lambda seeds: mutate(some(7, 1, 3), 1, seeds),
+    lambda seeds: crossover(some(7, 1, 3), some(7, 2, 3), seeds),
+], ids=["random", "mutate", "crossover"])
+def test_seeds_of_another_shape_are_an_error(make: Callable[[torch.Tensor], PackedMasks]):
+    with pytest.raises(ValueError, match=r"words must be \[P, W\], counts and seeds \[P\]"):
+        make(torch.arange(4).view(2, 2))
+
+
 def test_fewer_swaps_are_made_where_fewer_are_possible():
     parent = some(N - 3, 1)
     assert mutate(parent, 10, [1]).overlap(parent).tolist() == [N - 6]

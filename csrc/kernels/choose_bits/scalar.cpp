@@ -1,15 +1,8 @@
 #include "kernels/choose_bits/choose_bits.h"
+#include "kernels/choose_bits/key.h"
 
 namespace optprune::choose_bits {
 namespace {
-
-// splitmix64 of the stream `seed` at `position` (S. Vigna, public domain)
-inline std::uint64_t key(std::uint64_t seed, std::uint64_t position) {
-    std::uint64_t z = seed + (position + 1) * 0x9E3779B97F4A7C15;
-    z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9;
-    z = (z ^ (z >> 27)) * 0x94D049BB133111EB;
-    return z ^ (z >> 31);
-}
 
 // Call visit(word, bit, key) for every bit set.
 template <class Visit>

@@ -3,6 +3,7 @@
 #ifndef OPTPRUNE_KERNELS_TOPK_THRESHOLD_CUDA_SELECT_H
 #define OPTPRUNE_KERNELS_TOPK_THRESHOLD_CUDA_SELECT_H
 
+#include "common/cuda_scan.h"
 #include "kernels/topk_threshold/cuda_keys.h"
 
 namespace optprune::topk_threshold::device {
@@ -65,25 +66,8 @@ struct Found {
     std::int64_t prefix, rest;  // upper bits of key + 1; rank among the keys that share them
 };
 
-constexpr int side = 16;  // threads add up in rows: side × side of them
-
-// Sum over the threads before this one. Two barriers; one more must stand before the next call.
-__device__ __forceinline__ unsigned long long sum_before(unsigned long long own) {
-    __shared__ unsigned long long sums[threads], rows[side];
-    const int thread = static_cast<int>(threadIdx.x), row = thread / side;
-    sums[thread] = own;
-    __syncthreads();
-    if (thread < side) {
-        unsigned long long sum = 0;
-        for (int i = 0; i < side; ++i) sum += sums[thread * side + i];
-        rows[thread] = sum;
-    }
-    __syncthreads();
-    unsigned long long before = 0;
-    for (int i = 0; i < row; ++i) before += rows[i];
-    for (int i = row * side; i < thread; ++i) before += sums[i];
-    return before;
-}
+constexpr int side = 16;
+static_assert(side * side == threads);
 
 // What `step` digits of a select say, from the last one's histogram, which is complete when a launch ends. (-1, 0)
 // where there are fewer keys than its rank.
@@ -97,7 +81,7 @@ __device__ __forceinline__ Found next_digit(const Select &select, int step) {
     unsigned long long own = 0;
     for (int i = 0; i < each; ++i) own += histogram[bin - i];
     if (threadIdx.x == 0) found = {-1, 0};
-    unsigned long long before = sum_before(own);
+    unsigned long long before = optprune::cuda::sum_before<side>(own);
     if (before < rest && rest <= before + own) {
         while (before + histogram[bin] < rest) before += histogram[bin--];
         found = {prefix << (step == digits ? 10 : 11) | bin, static_cast<std::int64_t>(rest - before)};

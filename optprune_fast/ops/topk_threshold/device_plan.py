@@ -19,7 +19,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from optprune_fast.ops.cuda_support import declines_device, declines_dtype, with_unit_steps
+from optprune_fast.ops.cuda_support import declines_device, declines_dtype, sent, with_unit_steps
 from optprune_fast.ops.words import WORD_BITS, as_rows, matrix, word_count
 
 BATCH_TILES = 32  # patched by one program, or block
@@ -114,7 +114,7 @@ def make_plan(rows: Sequence[Tensor], tile_words: int, k: int, pool: int, words:
     for j, rank in enumerate(wanted):
         header[WANTED + j] = rank
         header[SAMPLE_RANKS + 2 * j], header[SAMPLE_RANKS + 2 * j + 1] = (bracket or sample_ranks)(n, rank, samples)
-    numbers = _sent(torch.cat([header, table.flatten()]), rows[0].device)
+    numbers = sent(torch.cat([header, table.flatten()]), rows[0].device)
     return Plan(numbers, tiles, len(wanted), samples, capacity, direct)
 
 
@@ -128,11 +128,6 @@ def value_of(key: int) -> float:
         return math.nan
     value: float = struct.unpack("<f", struct.pack("<i", key))[0]
     return value
-
-
-def _sent(numbers: Tensor, device: torch.device) -> Tensor:
-    """On the device, without waiting for what it is doing: that takes pinned memory."""
-    return numbers.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else numbers
 
 
 def sample_size(n: int) -> int:

@@ -30,12 +30,12 @@ void choose_bits(int device, Address stream, Address words, Address counts, Addr
     optprune::choose_bits::cuda(device, stream, call);
 }
 
-void masked_linear(int device, Address stream, Address x, Address weight, Address words, Address out, std::int64_t P,
-                   std::int64_t B, std::int64_t I, std::int64_t O, std::int64_t x_p, std::int64_t x_b,
+void masked_linear(int device, Address stream, int kind, Address x, Address weight, Address words, Address out,
+                   std::int64_t P, std::int64_t B, std::int64_t I, std::int64_t O, std::int64_t x_p, std::int64_t x_b,
                    std::int64_t weight_o, std::int64_t words_p, std::int64_t words_o) {
     const optprune::masked_linear::CudaCall call{
-        at<const float>(x), at<const float>(weight), at<const std::uint64_t>(words), at<float>(out), P, B, I, O,
-        x_p, x_b, weight_o, words_p, words_o};
+        static_cast<optprune::masked_linear::Kind>(kind), at<const void>(x), at<const void>(weight),
+        at<const std::uint64_t>(words), at<void>(out), P, B, I, O, x_p, x_b, weight_o, words_p, words_o};
     const py::gil_scoped_release released;
     optprune::masked_linear::cuda(device, stream, call);
 }

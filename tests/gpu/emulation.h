@@ -1,12 +1,14 @@
-// Runs the body of a CUDA kernel on a CPU: a block at a time, its threads as fibers that switch at __syncthreads().
+// Runs the body of a CUDA kernel on a CPU: a block at a time, its threads as fibers that switch at barriers.
 //
-// A fiber runs until the barrier before the next one starts, so a barrier that is missing shows as a wrong number.
-// Not shown: races within one phase, memory coalescing, anything about speed.
+// A warp runs until it waits for the block before the next one starts, and a thread until it waits for its warp, so a
+// barrier that is missing shows as a wrong number. Not shown: other orders of warps, memory coalescing, anything about
+// speed.
 #ifndef OPTPRUNE_TESTS_EMULATION_H
 #define OPTPRUNE_TESTS_EMULATION_H
 
 #include <ucontext.h>
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <functional>
@@ -30,19 +32,41 @@ constexpr std::size_t stack_bytes = 64 * 1024;
 static ucontext_t scheduler;
 static std::vector<ucontext_t> fibers;
 static std::unique_ptr<char[]> stacks;
-static unsigned running, finished;
+static unsigned running;
 static std::function<void()> body;
+
+enum class State { at_block, at_warp, ended };  // what a thread waits for
+static std::vector<State> states;
 
 inline void fiber() {
     body();
-    ++finished;
+    states[running] = State::ended;
 }
 
-// False if some threads ended while others waited at a barrier, which would hang a GPU.
+inline void wait(State state) {
+    states[running] = state;
+    swapcontext(&fibers[running], &scheduler);
+}
+
+inline bool alike(unsigned first, unsigned last) {
+    return std::all_of(states.begin() + first, states.begin() + last, [&](State s) { return s == states[first]; });
+}
+
+inline bool run_warp(unsigned first, unsigned last) {
+    do {
+        for (running = first; running < last; ++running) {
+            threadIdx.x = running;
+            swapcontext(&scheduler, &fibers[running]);
+        }
+    } while (alike(first, last) && states[first] == State::at_warp);
+    return alike(first, last);
+}
+
+// False if some threads ended while others waited at a barrier, or waited for different ones, which would hang a GPU.
 inline bool run_block(unsigned threads) {
     if (fibers.size() < threads) stacks.reset(new char[threads * stack_bytes]);
     fibers.assign(threads, ucontext_t{});
-    finished = 0;
+    states.assign(threads, State::at_block);
     for (unsigned t = 0; t < threads; ++t) {
         getcontext(&fibers[t]);
         fibers[t].uc_stack.ss_sp = &stacks[t * stack_bytes];
@@ -50,13 +74,12 @@ inline bool run_block(unsigned threads) {
         fibers[t].uc_link = &scheduler;
         makecontext(&fibers[t], fiber, 0);
     }
-    while (finished == 0) {
-        for (running = 0; running < threads; ++running) {
-            threadIdx.x = running;
-            swapcontext(&scheduler, &fibers[running]);
+    while (alike(0, threads) && states[0] == State::at_block) {
+        for (unsigned first = 0; first < threads; first += 32) {
+            if (!run_warp(first, std::min(first + 32, threads))) return false;
         }
     }
-    return finished == threads;
+    return alike(0, threads);
 }
 
 inline bool run(unsigned across, unsigned along, unsigned threads, std::function<void()> kernel) {
@@ -79,6 +102,7 @@ T atomicAdd(T *at, T value) {
     return before;
 }
 
-inline void __syncthreads() { swapcontext(&emulation::fibers[emulation::running], &emulation::scheduler); }
+inline void __syncthreads() { emulation::wait(emulation::State::at_block); }
+inline void __syncwarp() { emulation::wait(emulation::State::at_warp); }
 
 #endif

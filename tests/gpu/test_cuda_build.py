@@ -11,15 +11,23 @@ from pathlib import Path
 
 import pytest
 
+from optprune_fast.ops.masked_linear.cuda_impl import KINDS
 from optprune_fast.runtime import cuda
 from optprune_fast.testing.aot import read
 
 ROOT = Path(__file__).parents[2]
 KERNELS = sorted(ROOT.glob("csrc/kernels/*/cuda.cu"))
 NVCC = os.environ.get("CUDACXX") or shutil.which("nvcc")
-# Loads of 16 bytes: a tile in two forms of mark and in exact_digit, 8 of float32 and 4 of each 16-bit type.
-WIDE_LOADS = {"topk_threshold": 3 * (8 + 4 + 4)}
-MOST_REGISTERS = 128  # two blocks of 256 threads on a multiprocessor: one multiplies while the other loads
+# What the machine code of an operation must have, and how often at least.
+INSTRUCTIONS = {
+    # two types by two ways of copying: 16 products for each 16 of a step's 32 columns, their fragments, and where rows
+    # allow it three places that copy a step, 16 bytes at a time, 4 of x and 2 of weight a thread
+    "masked_linear": {r"HMMA\.16816\.F32$": 2 * 32, r"HMMA\.16816\.F32\.BF16$": 2 * 32, r"LDSM\.16\.M88\.4$": 4 * 2 * 6,
+                      r"LDGSTS.*\.128(\.ZFILL)?$": 2 * 3 * 6, r"FFMA$": 4 * 16},
+    # loads of 16 bytes: a tile in two forms of mark and in exact_digit, 8 of float32 and 4 of each 16-bit type
+    "topk_threshold": {r"LDG\.E\.(LTC128B\.)?128": 3 * (8 + 4 + 4)},
+}
+MOST_REGISTERS = 128  # two blocks of 256 threads on a multiprocessor, four of 128: some multiply while others load
 
 needs_nvcc = pytest.mark.skipif(NVCC is None, reason="no nvcc: CUDACXX names none and PATH has none")
 needs_module = pytest.mark.skipif(cuda._load()[0] is None, reason=f"optprune_fast._cuda: {cuda._load()[1]}")
@@ -43,9 +51,9 @@ def test_a_kernel_does_not_spill(source, architecture, tmp_path):
     assert len(spills) == len(registers) > 0
     assert set(spills) == {("0", "0", "0")}
     assert max(registers) <= MOST_REGISTERS
-    if source.parent.name in WIDE_LOADS:
-        code = read((tmp_path / "kernel.cubin").read_bytes())
-        assert code.count("LDG.E.128") + code.count("LDG.E.LTC128B.128") >= WIDE_LOADS[source.parent.name]
+    code = read((tmp_path / "kernel.cubin").read_bytes()).instructions
+    for opcode, times in INSTRUCTIONS.get(source.parent.name, {}).items():
+        assert sum(n for name, n in code.items() if re.match(opcode, name)) >= times, opcode
 
 
 @needs_nvcc
@@ -65,7 +73,7 @@ def test_the_gate_sees_memory_in_the_place_of_registers(tmp_path):
 @needs_nvcc
 @pytest.mark.parametrize("source", [*KERNELS, *sorted(ROOT.glob("csrc/common/*.cu"))], ids=lambda path: path.stem)
 def test_host_code_compiles_without_a_warning(source, tmp_path):
-    run = compile_cuda(source, tmp_path / "host.o", "-arch=sm_80", "-c", "-Xcompiler=-Wall,-Wextra,-Werror")
+    run = compile_cuda(source, tmp_path / "host.o", "-arch=compute_80", "-c", "-Xcompiler=-Wall,-Wextra,-Werror")
     assert run.returncode == 0, run.stderr
 
 
@@ -95,13 +103,14 @@ def test_the_module_holds_code_for_the_cards_that_are_checked():
 
 @needs_module
 @pytest.mark.skipif(cuda._load()[0] is not None and cuda.module().device_count() > 0, reason="this machine has a GPU")
-def test_without_a_device_the_module_says_so_and_a_launch_raises():
+@pytest.mark.parametrize("kind", KINDS.values(), ids=map(str, KINDS))
+def test_without_a_device_the_module_says_so_and_a_launch_raises(kind):
     module = cuda.module()
     assert re.search("driver version is insufficient|no CUDA-capable device", module.device_error())
     assert module.device_error() in cuda.missing("masked_linear")
     with pytest.raises(RuntimeError, match=r"^masked_linear: .*(driver version is insufficient|no CUDA-capable)"):
-        module.masked_linear(0, 0, *[0] * 4, 1, 1, 1, 1, *[1] * 5)
-    module.masked_linear(0, 0, *[0] * 4, 0, 1, 1, 1, *[1] * 5)  # nothing to do: nothing to launch
+        module.masked_linear(0, 0, kind, *[0] * 4, 1, 1, 1, 1, *[1] * 5)
+    module.masked_linear(0, 0, kind, *[0] * 4, 0, 1, 1, 1, *[1] * 5)  # nothing to do: nothing to launch
     with pytest.raises(RuntimeError, match=r"^choose_bits: .*(driver version is insufficient|no CUDA-capable)"):
         module.choose_bits(0, 0, *[0] * 4, 1, 1, 1)
     module.choose_bits(0, 0, *[0] * 4, 0, 1, 1)

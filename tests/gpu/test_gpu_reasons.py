@@ -107,8 +107,9 @@ def test_a_kernel_that_was_not_compiled_is_missing(compiled):
 
 @pytest.mark.parametrize(("x", "reason"), [
     (torch.zeros(1), "needs tensors on a CUDA device, not on cpu"),
-    (torch.zeros(1, dtype=torch.float16), "takes float32, not float16"),
+    (torch.zeros(1, dtype=torch.float64), "takes float32 or bfloat16 or float16, not float64"),
     (OnDevice(torch.float32), None),
+    (OnDevice(torch.float16), "needs compute capability 8.0, this device has 7.5"),
 ])
 def test_cuda_declines(compiled, card, x, reason):
     compiled(module())

@@ -15,8 +15,8 @@ struct CudaCall {
     std::int64_t P, W, words_step;
 };
 
-// Enqueue the work on a stream (a cudaStream_t as a number) of a device; nothing waits. std::runtime_error with CUDA's own
-// words if the launch fails.
+// Enqueue the work on a stream (a cudaStream_t as a number) of a device; nothing waits. std::runtime_error with CUDA's
+// own words if the launch fails.
 void cuda(int device, std::uintptr_t stream, const CudaCall &call);
 
 }  // namespace optprune::choose_bits

@@ -1,7 +1,9 @@
 // One linear layer under many masks, on a CUDA device:   out[p, b, o] = sum over kept i of x[p, b, i] * weight[o, i]
 //
-// Every output is one accumulator that takes the products in ascending i, each by one fused multiply-add; a dropped
-// weight adds a zero. For finite x that is the sum of the CPU kernels (masked_linear.h), but for the sign of a zero.
+// float32: every output is one accumulator that takes the products in ascending i, each by one fused multiply-add; a
+// dropped weight adds a zero. For finite x that is the sum of the CPU kernels (masked_linear.h), but for the sign of a
+// zero.
+// float16 and bfloat16: tensor cores, sums in float32 that are rounded once at the end. From compute capability 8.0 on.
 #ifndef OPTPRUNE_KERNELS_MASKED_LINEAR_CUDA_H
 #define OPTPRUNE_KERNELS_MASKED_LINEAR_CUDA_H
 
@@ -9,12 +11,15 @@
 
 namespace optprune::masked_linear {
 
+enum class Kind { float32, bfloat16, float16 };  // as optprune_fast/ops/masked_linear/cuda_impl.py numbers them
+
 // Device addresses. A step is the distance of neighbours in elements; columns and words of a row are neighbours.
 struct CudaCall {
-    const float *x;              // [P, B, I], steps x_p and x_b; x_p 0: all candidates share one
-    const float *weight;         // [O, I], step weight_o
+    Kind kind;                   // of x, weight and out
+    const void *x;               // [P, B, I], steps x_p and x_b; x_p 0: all candidates share one
+    const void *weight;          // [O, I], step weight_o
     const std::uint64_t *words;  // [P, O, ⌈I/64⌉], steps words_p and words_o; zero past I
-    float *out;                  // [P, B, O], contiguous
+    void *out;                   // [P, B, O], contiguous
     std::int64_t P, B, I, O, x_p, x_b, weight_o, words_p, words_o;
 };
 

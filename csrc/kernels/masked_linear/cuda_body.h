@@ -1,4 +1,4 @@
-// The kernel of cuda.cu, in a header of its own: the tests run it on a CPU too, thread by thread, where no GPU is at hand
+// The kernel of float32, in a header of its own: the tests run it on a CPU too, thread by thread, where no GPU is at hand
 // (tests/gpu/emulated_masked_linear.cpp).
 #ifndef OPTPRUNE_KERNELS_MASKED_LINEAR_CUDA_BODY_H
 #define OPTPRUNE_KERNELS_MASKED_LINEAR_CUDA_BODY_H
@@ -24,15 +24,16 @@ struct Step {
 
 // One step of columns, [rows, depth] of x and of weight, into shared memory; zeros outside and where the mask is zero.
 __device__ void load(const CudaCall &call, std::int64_t p, std::int64_t b, std::int64_t o, std::int64_t i, Step &step) {
+    const auto *x = static_cast<const float *>(call.x), *weights = static_cast<const float *>(call.weight);
     const int lane = threadIdx.x % depth;
     const std::int64_t column = i + lane;
     const bool inside = column < call.I;
     for (int row = threadIdx.x / depth; row < tile; row += warps) {
-        step.x[lane][row] = inside && b + row < call.B ? call.x[p * call.x_p + (b + row) * call.x_b + column] : 0.0f;
+        step.x[lane][row] = inside && b + row < call.B ? x[p * call.x_p + (b + row) * call.x_b + column] : 0.0f;
         float weight = 0.0f;
         if (inside && o + row < call.O) {
             const std::uint64_t word = call.words[p * call.words_p + (o + row) * call.words_o + column / 64];
-            if (word >> (column % 64) & 1) weight = call.weight[(o + row) * call.weight_o + column];
+            if (word >> (column % 64) & 1) weight = weights[(o + row) * call.weight_o + column];
         }
         step.weight[lane][row] = weight;
     }
@@ -69,7 +70,8 @@ __global__ void __launch_bounds__(threads) kernel(const CudaCall call, std::int6
         for (int r = 0; r < sums_per_side; ++r) {
             for (int c = 0; c < sums_per_side; ++c) {
                 const std::int64_t sample = b + row + r * side, output = o + column + c * side;
-                if (sample < call.B && output < call.O) call.out[(p * call.B + sample) * call.O + output] = sums[r][c];
+                if (sample >= call.B || output >= call.O) continue;
+                static_cast<float *>(call.out)[(p * call.B + sample) * call.O + output] = sums[r][c];
             }
         }
     }

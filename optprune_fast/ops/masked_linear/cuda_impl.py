@@ -1,4 +1,4 @@
-"""masked_linear in CUDA C++: float32 on a CUDA device."""
+"""masked_linear in CUDA C++: float32 by fused multiply-adds, float16 and bfloat16 on tensor cores."""
 
 from __future__ import annotations
 
@@ -8,14 +8,19 @@ from torch import Tensor
 from optprune_fast.ops.cuda_support import declines_device, declines_dtype, with_unit_steps
 from optprune_fast.runtime import cuda
 
+KINDS = {torch.float32: 0, torch.bfloat16: 1, torch.float16: 2}  # csrc/kernels/masked_linear/cuda.h
+TENSOR_CORES = (8, 0)  # the oldest with the instructions that the kernel of 16-bit types takes
+
 
 def missing() -> str | None:
     return cuda.missing("masked_linear")
 
 
 def declines(x: Tensor, weight: Tensor, words: Tensor) -> str | None:
-    oldest = min(cuda.module().architectures())
-    return declines_dtype(x, torch.float32) or declines_device(x, divmod(oldest, 10))
+    oldest = divmod(min(cuda.module().architectures()), 10)
+    if x.dtype != torch.float32:
+        oldest = max(oldest, TENSOR_CORES)
+    return declines_dtype(x, *KINDS) or declines_device(x, oldest)
 
 
 def run(x: Tensor, weight: Tensor, words: Tensor) -> Tensor:
@@ -28,6 +33,7 @@ def launch(x: Tensor, weight: Tensor, words: Tensor, *, device: int, stream: int
     (outputs, inputs), candidates, samples = weight.shape, words.shape[0], x.shape[-2]
     out = x.new_empty(candidates, samples, outputs)
     cuda.module().masked_linear(
-        device, stream, x.data_ptr(), weight.data_ptr(), words.data_ptr(), out.data_ptr(), candidates, samples, inputs,
-        outputs, x.stride(0) if x.dim() == 3 else 0, x.stride(-2), weight.stride(0), words.stride(0), words.stride(1))
+        device, stream, KINDS[x.dtype], x.data_ptr(), weight.data_ptr(), words.data_ptr(), out.data_ptr(), candidates,
+        samples, inputs, outputs, x.stride(0) if x.dim() == 3 else 0, x.stride(-2), weight.stride(0), words.stride(0),
+        words.stride(1))
     return out

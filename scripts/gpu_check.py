@@ -31,6 +31,7 @@ from optprune_fast.ops.masked_linear.reference import masked_linear_reference
 from optprune_fast.ops.topk_threshold import cuda_impl as ranks_cuda
 from optprune_fast.ops.topk_threshold import operation as ranks_operation
 from optprune_fast.ops.topk_threshold import triton_impl as ranks_triton
+from optprune_fast.ops.triton_support import product
 from optprune_fast.ops.words import pack, unpack
 from optprune_fast.runtime import cuda, triton
 from optprune_fast.runtime.doctor import doctor
@@ -93,11 +94,11 @@ def check_operations(device: str, backends: tuple[str, ...]) -> tuple[list[dict[
 def check_wide_offsets() -> list[str]:
     """Where 32-bit offsets suffice, 64-bit ones give the same bits; where they do not, rows are still found."""
     faults = []
-    for dtype in triton_impl.LAUNCHES:
+    for dtype in DTYPES:
         x, weight, words = operands(3, 65, 65, 130, dtype, "cuda")
         narrow, wide = (x.new_full((3, 65, 65), float("nan")) for _ in range(2))
-        triton_impl.launch(x, weight, words, narrow, wide=False)
-        triton_impl.launch(x, weight, words, wide, wide=True)
+        for out, is_wide in ((narrow, False), (wide, True)):
+            triton_impl.launch(x, weight, words, out, product(x, 65, 3, "fp32", shared=True, wide=is_wide))
         if not torch.equal(narrow, wide):
             faults.append(f"triton {dtype}: 64-bit offsets change bits")
     step = 2**30 + 8

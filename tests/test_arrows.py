@@ -38,8 +38,8 @@ BACKENDS = ("cuda", "triton", "native", "numba", "torch")
 # Third-party packages that may be imported in these files only, so that nobody else pays for them.
 HEAVY = {"numba": r"(runtime/doctor|ops/numba_support|(ops/.+|engine|formats|bench)/numba_\w+)\.py",
          "llvmlite": r"(engine|ops/.+)/numba_\w+\.py",
-         "triton": r"(runtime/triton|ops/.+/triton_\w+|testing/aot)\.py", "matplotlib": r"report/.+\.py",
-         "typer": r"cli/.+\.py", "rich": r"cli/.+\.py"}
+         "triton": r"(runtime/triton|ops/(.+/)?triton_\w+|testing/(aot|masked_code))\.py",
+         "matplotlib": r"report/.+\.py", "typer": r"cli/.+\.py", "rich": r"cli/.+\.py"}
 
 FILES = {path.relative_to(ROOT).as_posix(): path.read_text() for path in sorted(PACKAGE.rglob("*.py"))}
 MODULES = {name.removesuffix("/__init__.py").removesuffix(".py").replace("/", ".") for name in FILES}
@@ -253,6 +253,7 @@ BAD = [
     ("ops/masked_linear/numba_impl.py", "from optprune_fast.ops.masked_linear import check", "its contract"),
     ("ops/masked_linear/numba_impl.py", "from optprune_fast.ops.masked_linear import reference", "its oracle"),
     ("ops/masked_linear/numba_impl.py", "from optprune_fast.ops import native_support", "belongs to native"),
+    ("ops/masked_linear/native_impl.py", "from optprune_fast.ops import triton_support", "belongs to triton"),
     ("ops/masked_linear/numba_impl.py", "from optprune_fast.ops.masked_conv2d.geometry import output_shape",
      "do not know of one another"),
     ("ops/masked_conv2d/numba_impl.py", "from optprune_fast.ops.masked_linear.numba_impl import run", "dispatch alone"),
@@ -289,6 +290,7 @@ GOOD = [
     ("ops/masked_linear/numba_impl.py", "import torch\nfrom optprune_fast.ops import numba_support\nimport numba"),
     ("ops/masked_linear/triton_impl.py", "from optprune_fast.ops.masked_linear.triton_kernel import kernel"),
     ("ops/masked_linear/triton_impl.py", "from optprune_fast.ops.cuda_support import declines_device"),
+    ("ops/masked_linear/triton_impl.py", "from optprune_fast.ops.triton_support import product"),
     ("ops/masked_conv2d/numba_impl.py", "from optprune_fast.ops.masked_conv2d.geometry import output_shape"),
     ("ops/masked_conv2d/__init__.py", "from optprune_fast.ops.masked_conv2d.geometry import output_shape"),
     ("ops/masked_conv2d/reference.py", "from optprune_fast.ops.words import unpack"),

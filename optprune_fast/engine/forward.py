@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import warnings
 from collections.abc import Mapping
 from typing import Any
@@ -16,6 +17,7 @@ from optprune_fast.engine.masked_weight import MaskedWeight, Record
 from optprune_fast.masks.layout import MaskLayout, check_finite
 from optprune_fast.masks.packed import PackedMasks
 from optprune_fast.ops import masked_linear
+from optprune_fast.ops.precision import DEFAULT, chosen
 from optprune_fast.plan.model import eval_mode, logits
 from optprune_fast.runtime.errors import EvaluationWarning
 
@@ -26,12 +28,15 @@ class MaskedForward:
     """A snapshot of a model, callable with masks.
 
     logit_scale:  what outputs are multiplied with
+    precision:    how masked layers multiply
     way:     "vmap", all candidates of a chunk in one pass; or "loop", one pass a candidate, where vmap cannot go
     record:  for each layer, which operation served it, and by which backend
     """
 
-    def __init__(self, model: nn.Module, layout: MaskLayout, backend: str, logit_scale: float = 1.0) -> None:
+    def __init__(self, model: nn.Module, layout: MaskLayout, backend: str, logit_scale: float = 1.0,
+                 precision: str = DEFAULT) -> None:
         self.model, self.layout, self.backend, self.logit_scale = model, layout, backend, logit_scale
+        self.precision = precision
         self.way, self.why_loop = "vmap", ""
         self.record: Record = {}
         self.state: dict[str, Tensor] = {}
@@ -46,13 +51,20 @@ class MaskedForward:
         self.device = next(iter(weights.values())).device
         self.dtype = next(iter(weights.values())).dtype
 
-    def resolve(self) -> str:
-        """The name of the backend that serves this model's type and device; an error if the one asked for cannot."""
+    def resolve(self, whole: bool = False) -> str:
+        """The name of the backend that serves this model's type and device; an error if the one asked for cannot.
+
+        whole:  if it can run whole networks, on a GPU one that does goes before a faster one for single layers
+        """
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # what runs in plain torch is said when it runs
             example = torch.zeros(1, 1, dtype=self.dtype, device=self.device)
             words = torch.zeros(1, 1, 1, dtype=torch.int64, device=self.device)
-            return masked_linear.operation.resolve(example, example, words, backend=self.backend).backend
+            options = chosen("Evaluator", self.precision)
+            found = masked_linear.operation.resolve(example, example, words, backend=self.backend, **options)
+            if whole and found.backend == "cuda" and self.backend == "auto" and not os.environ.get("OPTPRUNE_BACKEND"):
+                return "triton" if masked_linear.operation.reason("triton", example, example, words) is None else "cuda"
+            return found.backend
 
     def effective(self, mask: PackedMasks) -> dict[str, Tensor]:
         """{name: weight * mask}, under one mask."""
@@ -91,7 +103,8 @@ class MaskedForward:
                           EvaluationWarning, stacklevel=4)
 
     def _one(self, words: Mapping[str, Tensor], batch: Batch) -> Tensor:
-        masked = {name: MaskedWeight.of(self.state[name], words[name], self.backend, name, self.record)
+        masked = {name: MaskedWeight.of(self.state[name], words[name], self.backend, self.precision, name,
+                                        self.record)
                   for name in words}
         return self.scaled(functional_call(self.model, {**self.state, **masked}, batch.args, batch.kwargs))
 

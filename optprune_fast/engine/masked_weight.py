@@ -16,8 +16,9 @@ from torch import Tensor
 from torch.utils._pytree import tree_map
 
 from optprune_fast.ops import masked_conv2d, masked_linear
+from optprune_fast.ops.precision import chosen
 from optprune_fast.ops.words import unpack
-from optprune_fast.runtime.dispatch import Choice
+from optprune_fast.runtime.dispatch import Choice, Operation
 
 Record = dict[str, tuple[str, Choice | None]]  # layer -> (what ran, who served it)
 
@@ -33,14 +34,15 @@ class MaskedWeight(Tensor):
     plain: Tensor
     words: Tensor
     backend: str
+    precision: str
     layer: str
     record: Record
 
     @staticmethod
-    def of(weight: Tensor, words: Tensor, backend: str, layer: str, record: Record) -> MaskedWeight:
+    def of(weight: Tensor, words: Tensor, backend: str, precision: str, layer: str, record: Record) -> MaskedWeight:
         masked = Tensor._make_subclass(MaskedWeight, weight.detach(), False)
         masked.plain, masked.words, masked.backend = weight, words, backend
-        masked.layer, masked.record = layer, record
+        masked.precision, masked.layer, masked.record = precision, layer, record
         return masked
 
     def effective(self) -> Tensor:
@@ -83,8 +85,9 @@ class _Call:
 def _linear(call: _Call, weight: MaskedWeight) -> Tensor:
     x = call.x.reshape(-1, call.x.shape[-1])
     words = weight.words.unsqueeze(0)
-    _note(weight, "masked_linear", masked_linear.operation.resolve(x, weight.plain, words, backend=weight.backend))
-    out = masked_linear.masked_linear(x, weight.plain, words, backend=weight.backend).squeeze(0)
+    _note(weight, masked_linear.operation, x, weight.plain, words)
+    out = masked_linear.masked_linear(x, weight.plain, words, backend=weight.backend,
+                                      precision=weight.precision).squeeze(0)
     out = out.reshape(*call.x.shape[:-1], weight.plain.shape[0])
     return out if call.bias is None else out + call.bias
 
@@ -104,8 +107,8 @@ def _conv2d(call: _Call, weight: MaskedWeight) -> Tensor:
         x, plain = x.unsqueeze(-2), plain.unsqueeze(-2)
         stride, padding, dilation = [1, *stride], [0, *padding], [1, *dilation]
     arguments = (x, plain, weight.words.unsqueeze(0), stride, padding, dilation, call.groups)
-    _note(weight, "masked_conv2d", masked_conv2d.operation.resolve(*arguments, backend=weight.backend))
-    out = masked_conv2d.masked_conv2d(*arguments, backend=weight.backend).squeeze(0)
+    _note(weight, masked_conv2d.operation, *arguments)
+    out = masked_conv2d.masked_conv2d(*arguments, backend=weight.backend, precision=weight.precision).squeeze(0)
     if spatial == 1:
         out = out.squeeze(-2)
     if call.bias is not None:
@@ -127,8 +130,9 @@ def _pad_same(x: Tensor, kernel: list[int], dilation: list[int]) -> Tensor:
     return F.pad(x, pads)
 
 
-def _note(weight: MaskedWeight, operation: str, choice: Choice) -> None:
-    weight.record.setdefault(weight.layer, (operation, choice))
+def _note(weight: MaskedWeight, operation: Operation, *arguments: Any) -> None:
+    choice = operation.resolve(*arguments, backend=weight.backend, **chosen("Evaluator", weight.precision))
+    weight.record.setdefault(weight.layer, (operation.name, choice))
 
 
 _OPERATIONS: dict[Callable[..., Any], Callable[[_Call, MaskedWeight], Tensor]] = {

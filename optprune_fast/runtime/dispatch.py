@@ -59,6 +59,9 @@ class Operation:
     - `missing() -> str | None`: why it cannot run on this machine at all;
     - `declines(*arguments) -> str | None`: why it cannot take these arguments;
     - `run(*arguments)`: the work, on arguments that the operation has already checked.
+
+    It may have `OPTIONS`, keywords that the last two take as well; an implementation without such a keyword declines a
+    call in which it is given.
     """
 
     name: str
@@ -73,12 +76,15 @@ class Operation:
             self._modules[backend] = importlib.import_module(f"{self.package}.{backend}_impl")
         return self._modules[backend]
 
-    def reason(self, backend: str, *arguments: object) -> str | None:
+    def reason(self, backend: str, *arguments: object, **options: object) -> str | None:
         """Why `backend` cannot serve this call, or None if it can."""
         if backend not in self.backends:
             return f"{self.name} has no {backend} implementation"
         module = self.implementation(backend)
-        reason: str | None = module.missing() or module.declines(*arguments)
+        for name in options:
+            if name not in getattr(module, "OPTIONS", ()):
+                return f"has no choice of {name}; leave it out"
+        reason: str | None = module.missing() or module.declines(*arguments, **options)
         return reason
 
     def missing(self, backend: str) -> str | None:
@@ -86,21 +92,21 @@ class Operation:
         reason: str | None = self.implementation(backend).missing()
         return reason
 
-    def resolve(self, *arguments: object, backend: str = "auto") -> Choice:
-        """Choose once; the `run` of the result may then be called often with arguments of this kind."""
+    def resolve(self, *arguments: object, backend: str = "auto", **options: object) -> Choice:
+        """Choose once; the `run` of the result may then be called often with arguments and options of this kind."""
         check_backend(backend)
         if backend == "auto":
             wish = check_backend(os.environ.get("OPTPRUNE_BACKEND") or "auto")
             # The variable speaks to the operations that have such an implementation; the others go on.
             backend = wish if wish in self.backends else "auto"
         if backend != "auto":
-            reason = self.reason(backend, *arguments)
+            reason = self.reason(backend, *arguments, **options)
             if reason is None:
                 return Choice(backend, self.implementation(backend).run, {})
             raise self._refusal(backend, {backend: reason}, arguments)
         declined: dict[str, str] = {}
         for name in self.backends:
-            reason = self.reason(name, *arguments)
+            reason = self.reason(name, *arguments, **options)
             if reason is None:
                 if name == "torch" and declined:
                     self._warn_once(declined)
@@ -118,10 +124,10 @@ class Operation:
         calls[self.name, choice.backend] += 1
         return choice.run(x, *rest)
 
-    def __call__(self, *arguments: object, backend: str = "auto") -> Any:
-        choice = self.resolve(*arguments, backend=backend)
+    def __call__(self, *arguments: object, backend: str = "auto", **options: object) -> Any:
+        choice = self.resolve(*arguments, backend=backend, **options)
         calls[self.name, choice.backend] += 1
-        return choice.run(*arguments)
+        return choice.run(*arguments, **options)
 
     def _warn_once(self, declined: dict[str, str]) -> None:
         key = tuple(declined.values())

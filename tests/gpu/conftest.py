@@ -33,12 +33,12 @@ def random_operands(P: int, B: int, O: int, I: int, *, dtype: torch.dtype = torc
     return x, weight, pack(torch.rand(P, O, I, generator=generator) < 0.4)
 
 
-def judge_result(out: Tensor, operands: Operands) -> None:
+def judge_result(out: Tensor, operands: Operands, precision: str = "fp32") -> None:
     """The tolerance rule, against float64."""
     x, weight, words = operands
     magnitude = masked_linear_reference(x.abs(), weight.abs(), words)
     assert_as_accurate(out, torch_impl.run(*operands), masked_linear_reference(*operands), terms=x.shape[-1],
-                       magnitude=float(magnitude.max()) if magnitude.numel() else 0.0)
+                       magnitude=float(magnitude.max()) if magnitude.numel() else 0.0, precision=precision)
 
 
 def judge_run(run: Run, operands: Operands) -> None:

@@ -1,4 +1,4 @@
-"""The Triton kernel in Triton's interpreter; test_triton_interpreter.py runs these in a process of their own.
+"""masked_linear's Triton kernels in Triton's interpreter; test_triton_interpreter.py runs these in their own process.
 
 Whether kernels are interpreted is settled when they are decorated, for the whole process. The name of this file keeps
 pytest from collecting it elsewhere.
@@ -11,7 +11,11 @@ import functools
 import pytest
 import torch
 
+from optprune_fast.engine import objective
 from optprune_fast.ops.masked_linear import masked_linear, triton_impl
+from optprune_fast.ops.masked_linear.reference import masked_linear_reference
+from optprune_fast.ops.triton_support import Epilogue, product
+from optprune_fast.plan.reference import ACTIVATIONS
 from optprune_fast.runtime.dispatch import calls
 from optprune_fast.runtime.errors import BackendError
 from optprune_fast.testing.poison import Poisoned
@@ -41,12 +45,20 @@ def test_dispatch_runs_the_triton_kernel(sample):
     assert calls["masked_linear", "triton"] == before + 1
 
 
+def launched(operands, out, *, wide=False, **options):
+    x, weight, words = operands
+    how = product(x, weight.shape[0], words.shape[0], "fp32", shared=x.dim() == 2, wide=wide, large=True)
+    triton_impl.launch(*operands, out, how, **options)
+    return how
+
+
 @each_float
-def test_64_bit_offsets_give_the_bits_of_32_bit_offsets(sample, dtype):
-    operands = sample(3, 65, 65, 130, own=True, dtype=dtype)
+@pytest.mark.parametrize("own", [True, False], ids=["own", "stacked"])
+def test_64_bit_offsets_give_the_bits_of_32_bit_offsets(sample, dtype, own):
+    operands = sample(3, 65, 65, 130, own=own, dtype=dtype)
     narrow, wide = (torch.full((3, 65, 65), float("nan"), dtype=dtype) for _ in range(2))
-    triton_impl.launch(*operands, narrow, wide=False)
-    triton_impl.launch(*operands, wide, wide=True)
+    assert launched(operands, narrow).stacked is not own
+    launched(operands, wide, wide=True)
     assert torch.equal(narrow, wide)
 
 
@@ -56,26 +68,102 @@ def test_rows_beyond_32_bits_are_found(sample, judge, far_apart):
     judge(interpreted(*operands), operands)
 
 
-def test_a_population_beyond_one_grid_takes_several_launches(sample):
-    operands = sample(5, 3, 70, 40, own=True)
+@pytest.mark.parametrize("own", [True, False], ids=["own", "stacked"])
+def test_a_population_beyond_one_grid_takes_several_launches(sample, own):
+    operands = sample(5, 3, 70, 40, own=own)
     whole, parts = (torch.full((5, 3, 70), float("nan")) for _ in range(2))
-    triton_impl.launch(*operands, whole, wide=False)
-    triton_impl.launch(*operands, parts, wide=False, most_programs=7)  # 3 programs a candidate
+    launched(operands, whole)
+    launched(operands, parts, most_programs=7)  # 3 programs a candidate
     assert torch.equal(whole, parts)
+
+
+def test_candidates_are_stacked_where_that_takes_fewer_tiles():
+    x = torch.zeros(5, 40)
+    assert product(x, 10, 64, "fp32", shared=True, wide=False).stacked
+    assert product(x, 10, 64, "fp32", shared=True, wide=False).tiles(10, 64) == 20
+    assert product(x, 10, 64, "fp32", shared=False, wide=False).tiles(10, 64) == 64
+    assert not product(x, 64, 7, "fp32", shared=True, wide=False).stacked  # tiles of 32, all of them full
 
 
 def test_nothing_is_written_around_the_output(sample, judge):
     operands = sample(2, 33, 31, 70)
     out = Poisoned(torch.empty(2, 33, 31), empty=True)
-    triton_impl.launch(*operands, out.tensor, wide=False)
+    launched(operands, out.tensor)
     judge(out.tensor, operands)
     out.assert_surroundings_intact()
 
 
 def test_nothing_past_the_end_of_memory_is_touched(walled, judge):
     operands, out = walled
-    triton_impl.launch(*operands, out, wide=False)
+    launched(operands, out)
     judge(out, operands)
+
+
+# ---- precisions by name
+
+
+@pytest.mark.parametrize("precision", ["tf32", "tf32x3", "fp16"])
+def test_a_precision_keeps_its_rule(sample, judge, precision):
+    """Rounding to tf32 only a GPU can show: the interpreter multiplies float32 as it is."""
+    operands = sample(2, 9, 17, 130)
+    judge(interpreted(*operands, precision=precision), operands, precision)
+
+
+def test_fp16_rounds_factors_as_they_are_loaded_and_adds_in_float32(sample):
+    x, weight, words = sample(2, 5, 7, 70)
+    rounded = masked_linear_reference(x.half(), weight.half(), words)
+    assert float((interpreted(x, weight, words, precision="fp16") - rounded).abs().max()) < 1e-5
+    assert float((interpreted(x, weight, words) - rounded).abs().max()) > 1e-4
+
+
+def test_tensors_of_16_bits_have_no_choice(sample):
+    with pytest.raises(BackendError, match="a choice for float32 tensors, these are float16: leave it at fp32"):
+        interpreted(*sample(1, 1, 1, 1, dtype=torch.float16), precision="tf32")
+
+
+# ---- what the engine has done to a sum before it is stored
+
+
+@pytest.mark.parametrize(("kind", "parameters"), [
+    ("relu", ()), ("relu6", ()), ("leaky_relu", (0.1,)), ("elu", (0.7,)), ("gelu", ()), ("gelu_tanh", ()), ("silu", ()),
+    ("sigmoid", ()), ("tanh", ()), ("hardswish", ()), ("hardsigmoid", ()), ("hardtanh", (-0.5, 2.0)), ("none", ())])
+def test_bias_and_activation(sample, kind, parameters):
+    x, weight, words = sample(2, 33, 9, 20)
+    x, bias = x * torch.logspace(-3, 1, 33)[:, None], torch.linspace(-3, 3, 9)
+    sums = masked_linear_reference(x, weight, words) + bias
+    wanted = sums if kind == "none" else ACTIVATIONS[kind](sums, *parameters)
+    out = triton_impl.fused(x, weight, words, epilogue=Epilogue(bias, kind, parameters))
+    torch.testing.assert_close(out.double(), wanted, atol=3e-5, rtol=1e-5)
+    nan = triton_impl.fused(x * float("nan"), weight, words, epilogue=Epilogue(bias, kind, parameters))
+    assert nan[words[..., 0].ne(0).unsqueeze(1).expand_as(nan)].isnan().all()
+
+
+def test_every_activation_of_the_engine_is_tried():
+    tried = {mark.args[1][i][0] for mark in test_bias_and_activation.pytestmark for i in range(len(mark.args[1]))}
+    assert tried == {*ACTIVATIONS, "none"}
+
+
+@pytest.mark.parametrize("own", [True, False], ids=["own", "shared"])
+@pytest.mark.parametrize("classes", [1, 2, 10, 16, 17, 70])
+def test_losses_are_those_of_the_logits(sample, classes, own):
+    x, weight, words = sample(3, 35, classes, 40, own=own)
+    bias, targets = torch.linspace(-1, 1, classes), torch.arange(35) % classes
+    logits = masked_linear_reference(x, weight, words) + bias
+    entropy = triton_impl.losses(x, weight, words, bias, targets, "cross_entropy")
+    torch.testing.assert_close(entropy.double(), objective.cross_entropy(logits, targets), atol=2e-5, rtol=1e-5)
+    wrong = triton_impl.losses(x, weight, words, bias, targets, "error")
+    assert torch.equal(wrong, objective.error(logits, targets))
+
+
+def test_losses_far_from_zero_neither_overflow_nor_vanish(sample):
+    x, weight, words = sample(2, 5, 3, 40)
+    targets = torch.tensor([0, 1, 2, 0, 1])
+    wanted = objective.cross_entropy(masked_linear_reference(300 * x, weight, words), targets)
+    found = triton_impl.losses(300 * x, weight, words, None, targets, "cross_entropy")
+    torch.testing.assert_close(found.double(), wanted, atol=1e-2, rtol=1e-5)
+
+
+# ---- dispatch
 
 
 def test_vmap_folds_into_one_call(sample):

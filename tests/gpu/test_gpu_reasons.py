@@ -137,7 +137,9 @@ def test_triton_declines(card, x, reason):
 def test_triton_declines_a_card_that_its_launches_are_not_checked_for(card):
     card(7, 5)
     x = OnDevice(torch.float16)
-    assert triton_impl.declines(x, x, x) == "needs compute capability 8.0, this device has 7.5"
+    assert triton_impl.declines(x, x, x) == (
+        "needs compute capability 8.0, this device has 7.5; on older ones backend='cuda' serves float32 linear layers, "
+        "and backend='torch' everything")
 
 
 @pytest.mark.parametrize("backend", ["triton", "cuda"])
@@ -182,7 +184,7 @@ def test_an_interpreter_that_cannot_run_loops_is_known(monkeypatch, versions, fa
 def test_offsets_are_wide_where_an_element_lies_beyond_32_bits():
     def wide(shape, steps=None):
         tensor = torch.empty(shape, device="meta")
-        return triton_impl.needs_wide_offsets(tensor if steps is None else tensor.as_strided(shape, steps))
+        return cuda_support.needs_wide_offsets(tensor if steps is None else tensor.as_strided(shape, steps))
 
     assert not wide((2**10, 2**20))
     assert wide((2**11, 2**20))
@@ -191,8 +193,8 @@ def test_offsets_are_wide_where_an_element_lies_beyond_32_bits():
     # A tile may start on the last row and count on to the end of the tile.
     assert wide((2**31 - 100,))
     storage = torch.empty(2**33, device="meta")
-    assert triton_impl.needs_wide_offsets(torch.empty(3), storage.as_strided((2, 1), (2**31, 1)))
-    assert not triton_impl.needs_wide_offsets(storage.as_strided((1, 1), (2**31, 1)))
+    assert cuda_support.needs_wide_offsets(torch.empty(3), storage.as_strided((2, 1), (2**31, 1)))
+    assert not cuda_support.needs_wide_offsets(storage.as_strided((1, 1), (2**31, 1)))
 
 
 def test_rows_that_are_not_neighbours_are_copied():
@@ -200,3 +202,22 @@ def test_rows_that_are_not_neighbours_are_copied():
     assert cuda_support.with_unit_steps(x) is x
     assert cuda_support.with_unit_steps(x.T).stride() == (2, 1)
     assert torch.equal(cuda_support.with_unit_steps(x.T), x.T)
+
+
+@pytest.mark.parametrize("backend", ["native", "numba", "cuda", "torch"])
+def test_a_precision_is_refused_where_there_is_no_choice(backend):
+    x, words = torch.ones(1, 1), torch.ones(1, 1, 1, dtype=torch.int64)
+    with pytest.raises(BackendError, match=f"{backend}: has no choice of precision; leave it out"):
+        masked_linear(x, x, words, backend=backend, precision="tf32")
+
+
+def test_a_precision_without_a_gpu_names_what_has_the_choice_and_why_it_does_not_run(no_device):
+    x, words = torch.ones(1, 1), torch.ones(1, 1, 1, dtype=torch.int64)
+    with pytest.raises(BackendError, match=r"(?s)triton: .*torch: has no choice of precision"):
+        masked_linear(x, x, words, precision="bf16")
+
+
+def test_a_name_that_is_no_precision_is_refused_by_the_list():
+    x, words = torch.ones(1, 1), torch.ones(1, 1, 1, dtype=torch.int64)
+    with pytest.raises(ValueError, match="precision must be one of fp32, tf32x3, tf32, fp16, bf16"):
+        masked_linear(x, x, words, precision="half")

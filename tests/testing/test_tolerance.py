@@ -86,6 +86,37 @@ def test_nothing_is_as_accurate_as_nothing_of_its_shape() -> None:
         assert_as_accurate(torch.empty(0, 3), empty, empty.double(), terms=0, magnitude=0.0)
 
 
+def cut(x: torch.Tensor, bits: int) -> torch.Tensor:
+    """float32 with its last bits cut off, as tensor cores may take it."""
+    return ((x.view(torch.int32) >> bits) << bits).view(torch.float32)
+
+
+def in_two_parts(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    return cut(x, 13), cut(x - cut(x, 13), 13)
+
+
+def rounded_sums(x: torch.Tensor, y: torch.Tensor, precision: str) -> torch.Tensor:
+    """float32 sums of products of factors as a precision has them."""
+    if precision == "tf32x3":
+        (a, b), (c, d) = in_two_parts(x), in_two_parts(y)
+        return (a.double() @ c.double() + a.double() @ d.double() + b.double() @ c.double()).float()
+    kept = {"tf32": lambda t: cut(t, 13), "fp16": torch.Tensor.half, "bf16": torch.Tensor.bfloat16}[precision]
+    return (kept(x).double() @ kept(y).double()).float()
+
+
+@pytest.mark.parametrize("terms", [1, 7, 784])
+def test_each_precision_keeps_its_own_rule_and_rounding_to_few_bits_no_finer_one(terms: int) -> None:
+    generator = torch.Generator().manual_seed(terms)
+    x, y = torch.randn(65, terms, generator=generator), torch.randn(terms, 33, generator=generator)
+    exact, magnitude = x.double() @ y.double(), float((x.abs().double() @ y.abs().double()).max())
+    for precision in ("tf32x3", "fp16", "tf32", "bf16"):
+        found = rounded_sums(x, y, precision)
+        assert_as_accurate(found, x @ y, exact, terms=terms, magnitude=magnitude, precision=precision)
+        if precision != "tf32x3":
+            with pytest.raises(AssertionError, match="largest error"):
+                assert_as_accurate(found, x @ y, exact, terms=terms, magnitude=magnitude, precision="tf32x3")
+
+
 def test_the_floor_is_far_below_one_product() -> None:
     _, _, _, magnitude = sums()
     assert floor(torch.float32, TERMS, magnitude) < 1e-3

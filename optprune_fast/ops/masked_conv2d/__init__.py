@@ -11,15 +11,16 @@ from torch import Tensor
 from optprune_fast.ops.checks import check_masked, require
 from optprune_fast.ops.library import register, register_backward, register_batching
 from optprune_fast.ops.masked_conv2d.geometry import output_shape
+from optprune_fast.ops.precision import DEFAULT, check_precision, chosen
 from optprune_fast.ops.words import unpack
 from optprune_fast.runtime.dispatch import Operation
 
-operation = Operation("masked_conv2d", __name__, ("native", "numba", "torch"))
+operation = Operation("masked_conv2d", __name__, ("triton", "native", "numba", "torch"))
 
 
 def masked_conv2d(x: Tensor, weight: Tensor, words: Tensor, stride: Sequence[int] = (1, 1),
                   padding: Sequence[int] = (0, 0), dilation: Sequence[int] = (1, 1), groups: int = 1, *,
-                  backend: str = "auto", straight_through: bool = False) -> Tensor:
+                  backend: str = "auto", straight_through: bool = False, precision: str = DEFAULT) -> Tensor:
     """Apply one convolution under each of `P` masks: `out[p] = conv2d(x, weight * mask[p])`.
 
     x:        float [B, C, H, W], shared by all candidates, or [P, B, C, H, W], one input each
@@ -27,6 +28,9 @@ def masked_conv2d(x: Tensor, weight: Tensor, words: Tensor, stride: Sequence[int
     words:    int64 [P, O, ⌈I/64⌉], packed rows with a zero tail (docs/FORMATS.md)
     stride, padding, dilation: two whole numbers each, (height, width); zeros are padded
     returns:  float [P, B, O, H', W'], with H', W' as `torch.nn.functional.conv2d` has them
+
+    precision: "fp32", "tf32x3", "tf32", "fp16" or "bf16": how float32 factors are multiplied (`ops/precision.py`). The
+              triton backend alone has the choice, and gradients have none
 
     The gradient of `weight` counts kept weights only; with `straight_through=True` it is the gradient of the
     *effective* weight, so dropped weights get theirs too.
@@ -39,7 +43,7 @@ def masked_conv2d(x: Tensor, weight: Tensor, words: Tensor, stride: Sequence[int
     tensor([3.])
     """
     out: Tensor = operator(x, weight, words, list(stride), list(padding), list(dilation), groups, backend=backend,
-                           straight_through=straight_through)
+                           straight_through=straight_through, precision=precision)
     return out
 
 
@@ -66,14 +70,18 @@ def check(x: Tensor, weight: Tensor, words: Tensor, stride: Sequence[int], paddi
 
 
 def _kernel(x: Tensor, weight: Tensor, words: Tensor, stride: Sequence[int], padding: Sequence[int],
-            dilation: Sequence[int], groups: int, *, backend: str = "auto", straight_through: bool = False) -> Tensor:
+            dilation: Sequence[int], groups: int, *, backend: str = "auto", straight_through: bool = False,
+            precision: str = DEFAULT) -> Tensor:
     check(x, weight, words, stride, padding, dilation, groups)
-    out: Tensor = operation(x, weight, words, stride, padding, dilation, groups, backend=backend)
+    out: Tensor = operation(x, weight, words, stride, padding, dilation, groups, backend=backend,
+                            **chosen("masked_conv2d", precision))
     return out
 
 
 def _fake(x: Tensor, weight: Tensor, words: Tensor, stride: Sequence[int], padding: Sequence[int],
-          dilation: Sequence[int], groups: int, *, backend: str = "auto", straight_through: bool = False) -> Tensor:
+          dilation: Sequence[int], groups: int, *, backend: str = "auto", straight_through: bool = False,
+          precision: str = DEFAULT) -> Tensor:
+    check_precision("masked_conv2d", precision)
     check(x, weight, words, stride, padding, dilation, groups)
     return x.new_empty(output_shape(x, weight, words, stride, padding, dilation))
 
@@ -113,7 +121,7 @@ def _backward_fake(grad: Tensor, x: Tensor, weight: Tensor, words: Tensor, strid
 operator = register(
     "masked_conv2d",
     "(Tensor x, Tensor weight, Tensor words, int[] stride, int[] padding, int[] dilation, int groups, *, "
-    "str backend='auto', bool straight_through=False) -> Tensor",
+    "str backend='auto', bool straight_through=False, str precision='fp32') -> Tensor",
     kernel=_kernel, fake=_fake)
 # An operator of its own: Inductor mistakes the strides that aten's convolution_backward asks for.
 backward_operator = register(

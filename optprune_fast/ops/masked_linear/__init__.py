@@ -9,6 +9,7 @@ from torch import Tensor
 
 from optprune_fast.ops.checks import check_masked, require
 from optprune_fast.ops.library import register, register_backward, register_batching
+from optprune_fast.ops.precision import DEFAULT, check_precision, chosen
 from optprune_fast.ops.words import unpack
 from optprune_fast.runtime.dispatch import Operation
 
@@ -16,13 +17,16 @@ operation = Operation("masked_linear", __name__, ("cuda", "triton", "native", "n
 
 
 def masked_linear(x: Tensor, weight: Tensor, words: Tensor, *, backend: str = "auto",
-                  straight_through: bool = False) -> Tensor:
+                  straight_through: bool = False, precision: str = DEFAULT) -> Tensor:
     """Apply one linear layer under each of `P` masks: `out[p] = x @ (weight * mask[p]).T`.
 
     x:        float [B, I], shared by all candidates, or [P, B, I], one input each
     weight:   float [O, I], same dtype as x
     words:    int64 [P, O, ⌈I/64⌉], packed rows with a zero tail (docs/FORMATS.md)
     returns:  float [P, B, O]
+
+    precision: "fp32", "tf32x3", "tf32", "fp16" or "bf16": how float32 factors are multiplied (`ops/precision.py`). The
+              triton backend alone has the choice, and gradients have none
 
     The gradient of `weight` counts kept weights only; with `straight_through=True` it is the gradient of the
     *effective* weight, so dropped weights get theirs too.
@@ -36,7 +40,7 @@ def masked_linear(x: Tensor, weight: Tensor, words: Tensor, *, backend: str = "a
     <BLANKLINE>
             [[32.]]])
     """
-    out: Tensor = operator(x, weight, words, backend=backend, straight_through=straight_through)
+    out: Tensor = operator(x, weight, words, backend=backend, straight_through=straight_through, precision=precision)
     return out
 
 
@@ -52,14 +56,15 @@ def check(x: Tensor, weight: Tensor, words: Tensor) -> None:
 
 
 def _kernel(x: Tensor, weight: Tensor, words: Tensor, *, backend: str = "auto",
-            straight_through: bool = False) -> Tensor:
+            straight_through: bool = False, precision: str = DEFAULT) -> Tensor:
     check(x, weight, words)
-    out: Tensor = operation(x, weight, words, backend=backend)
+    out: Tensor = operation(x, weight, words, backend=backend, **chosen("masked_linear", precision))
     return out
 
 
 def _fake(x: Tensor, weight: Tensor, words: Tensor, *, backend: str = "auto",
-          straight_through: bool = False) -> Tensor:
+          straight_through: bool = False, precision: str = DEFAULT) -> Tensor:
+    check_precision("masked_linear", precision)
     check(x, weight, words)
     return x.new_empty(words.shape[0], x.shape[-2], weight.shape[0])
 
@@ -84,7 +89,8 @@ def _backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, Non
 
 operator = register(
     "masked_linear",
-    "(Tensor x, Tensor weight, Tensor words, *, str backend='auto', bool straight_through=False) -> Tensor",
+    "(Tensor x, Tensor weight, Tensor words, *, str backend='auto', bool straight_through=False, "
+    "str precision='fp32') -> Tensor",
     kernel=_kernel, fake=_fake)
 register_backward("masked_linear", _setup, _backward)
 register_batching("masked_linear", operator, candidate_dims=3)

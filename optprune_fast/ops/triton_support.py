@@ -1,0 +1,168 @@
+"""How the masked Triton kernels are launched: one table of tiles, by kind of GPU, arithmetic and shape."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from optprune_fast.ops.cuda_support import declines_device, declines_dtype
+from optprune_fast.ops.precision import DEFAULT, PRECISIONS, declines_precision
+from optprune_fast.runtime import triton
+
+
+class Launch(NamedTuple):
+    """A tile of samples (pixels, of a convolution) × outputs per program."""
+
+    tile_b: int
+    tile_o: int
+    warps: int
+    stages: int
+
+
+DTYPES = (torch.float32, torch.float16, torch.bfloat16)
+OLDEST_CAPABILITY = (8, 0)
+NARROW, LARGE = 16, 512  # rows of a product: at most so many, and at least so many
+# None of these spills on sm_80 and sm_90 (testing/masked_code.py says for which calls, tests/gpu/test_triton_aot.py
+# looks). More than 8 float32 sums a thread that are no tensor core's spill in some of those cases. Nothing here has
+# been timed on a GPU: these are tiles that load 16 bytes a thread where rows are aligned.
+_BOTH = {
+    ("fp32", "narrow"): Launch(128, 16, warps=8, stages=2),
+    ("fp32", "wide"): Launch(64, 32, warps=8, stages=2),
+    ("tf32", "narrow"): Launch(64, 16, warps=4, stages=3),
+    ("tf32", "wide"): Launch(64, 64, warps=8, stages=3),
+    ("tf32", "large"): Launch(128, 64, warps=8, stages=3),
+    ("tf32x3", "narrow"): Launch(64, 16, warps=4, stages=2),
+    ("tf32x3", "wide"): Launch(64, 32, warps=8, stages=2),
+    ("16-bit", "narrow"): Launch(128, 16, warps=4, stages=3),
+    ("16-bit", "wide"): Launch(128, 64, warps=8, stages=3),
+    ("16-bit", "large"): Launch(128, 128, warps=8, stages=3),
+}
+# A warp group multiplies 64 rows at a time on Hopper, so 32 would leave its tensor cores to the older instruction.
+LAUNCHES = {"ampere": _BOTH, "hopper": {**_BOTH, ("tf32x3", "wide"): Launch(64, 64, warps=8, stages=2)}}
+MOST_CLASSES = 128
+LOSS_LAUNCHES = {
+    **{("fp32", rows): Launch(2048 // rows, rows, warps=8, stages=2) for rows in (16, 32, 64, 128)},
+    **{(kind, rows): Launch(64, rows, warps=4 if rows < 64 else 8, stages=2)
+       for kind in ("tf32", "tf32x3", "16-bit") for rows in (16, 32, 64, 128)},
+    ("tf32x3", 128): Launch(32, 128, warps=8, stages=2),
+}
+
+
+class Product(NamedTuple):
+    """What a kernel is compiled for and launched with, but for the tensors.
+
+    stacked:  outputs of several candidates share tiles, since they share the input
+    """
+
+    launch: Launch
+    stacked: bool
+    constants: dict[str, Any]
+
+    def tiles(self, rows: int, candidates: int) -> int:
+        """Programs for each tile of samples; rows: of one candidate."""
+        apart, together = candidates * -(-rows // self.launch.tile_o), -(-rows * candidates // self.launch.tile_o)
+        return together if self.stacked else apart
+
+
+class Epilogue(NamedTuple):
+    """What happens to a sum before it is stored: bias [O] is added, then an activation of `plan/reference.py`."""
+
+    bias: Tensor | None = None
+    activation: str = "none"
+    parameters: tuple[float, ...] = ()
+
+
+PLAIN = Epilogue()
+
+
+def missing() -> str | None:
+    return triton.missing()
+
+
+def declines(x: Tensor, precision: str = DEFAULT) -> str | None:
+    """Why the masked kernels do not take `x`, or None."""
+    if triton.interpreted():
+        if x.dtype == torch.bfloat16 or precision == "bf16":
+            return "Triton's interpreter computes bfloat16 wrongly"
+        return declines_dtype(x, *DTYPES) or declines_precision(x, precision)
+    device = declines_device(x, OLDEST_CAPABILITY)
+    if device and x.device.type == "cuda":
+        device += "; on older ones backend='cuda' serves float32 linear layers, and backend='torch' everything"
+    return declines_dtype(x, *DTYPES) or device or declines_precision(x, precision)
+
+
+def family(device: torch.device) -> str:
+    """The kind of GPU, as the table of launches has them; what is interpreted is launched like the oldest."""
+    return "ampere" if device.type != "cuda" else _family(torch.cuda.get_device_capability(device))
+
+
+@functools.cache
+def _family(capability: tuple[int, int]) -> str:
+    return "hopper" if capability >= (9, 0) else "ampere"
+
+
+def arithmetic(dtype: torch.dtype, precision: str) -> str:
+    """What multiplies: "16-bit", or a precision of float32."""
+    return precision if factors(dtype, precision).itemsize == 4 else "16-bit"
+
+
+def factors(dtype: torch.dtype, precision: str) -> torch.dtype:
+    """The type that factors of this dtype have in a product of this precision."""
+    return dtype if dtype.itemsize == 2 else PRECISIONS[precision].dtype
+
+
+def product(x: Tensor, rows: int, candidates: int, precision: str, *, shared: bool, wide: bool,
+            large: bool = False) -> Product:
+    """The launch for `rows` outputs of each candidate. large: whether the kernel has registers for the large tiles.
+
+    Candidates that share their input are stacked where their rows then take fewer tiles: that is, unless the rows of
+    one fill its tiles exactly.
+    """
+    table, kind, together = LAUNCHES[family(x.device)], arithmetic(x.dtype, precision), candidates if shared else 1
+    shape = "narrow" if rows * together <= NARROW else "large" if large and rows * together >= LARGE else "wide"
+    launch = table.get((kind, shape)) or table[kind, "wide"]
+    apart, stacked = (Product(launch, stack, _constants(launch, x.dtype, precision, wide)) for stack in (False, True))
+    return stacked if shared and stacked.tiles(rows, candidates) < apart.tiles(rows, candidates) else apart
+
+
+def loss_product(x: Tensor, classes: int, precision: str, *, wide: bool) -> Product:
+    """The launch of a last layer whose outputs, at most `MOST_CLASSES`, lie in one tile."""
+    tile_o = max(NARROW, 1 << (classes - 1).bit_length())
+    launch = LOSS_LAUNCHES[arithmetic(x.dtype, precision), tile_o]
+    return Product(launch, False, _constants(launch, x.dtype, precision, wide))
+
+
+def _constants(launch: Launch, dtype: torch.dtype, precision: str, wide: bool) -> dict[str, Any]:
+    import triton.language as tl
+
+    kinds = {torch.float32: tl.float32, torch.float16: tl.float16, torch.bfloat16: tl.bfloat16}
+    return {"TILE_B": launch.tile_b, "TILE_O": launch.tile_o, "WIDE": wide, "DOT": kinds[factors(dtype, precision)],
+            "PRECISION": PRECISIONS[precision].dot, **compile_options(launch)}
+
+
+def compile_options(launch: Launch) -> dict[str, Any]:
+    # enable_fp_fusion is said because its default is about to change in Triton 3.10.
+    return {"num_warps": launch.warps, "num_stages": launch.stages, "enable_fp_fusion": True}
+
+
+# CUDA's limit of the first axis of a grid.
+MOST_PROGRAMS = 2**31 - 1
+
+
+def device_of(x: Tensor) -> contextlib.AbstractContextManager[object]:
+    """Where kernels are launched; nothing to say for those that are interpreted."""
+    return torch.cuda.device(x.device) if x.is_cuda else contextlib.nullcontext()
+
+
+def slices(candidates: int, programs: int, most: int = MOST_PROGRAMS) -> Sequence[slice]:
+    """Candidates by launch, as the limit of a grid asks for: one, outside of tests and huge populations.
+
+    programs:  of one candidate
+    """
+    step = max(1, most // programs)
+    return [slice(first, min(first + step, candidates)) for first in range(0, candidates, step)]

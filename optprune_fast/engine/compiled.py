@@ -13,6 +13,7 @@ from torch import Tensor
 
 from optprune_fast.engine import look_up
 from optprune_fast.engine.batches import Batch, Signature
+from optprune_fast.engine.device_population import DevicePopulation
 from optprune_fast.engine.families import find_families, flips
 from optprune_fast.engine.forward import MaskedForward
 from optprune_fast.engine.mixed import Mixed
@@ -61,10 +62,10 @@ class Piece:
 class CompiledForward:
     """Programs of one network, one for each shape of inputs that the data have.
 
-    backend:  "native" or "numba": whose engine runs them
+    backend:  "native", "numba" or "triton": whose engine runs them
     reason:   why none runs, or "" if all do so far
     compared: the objective if it compares with the dense network, else ""
-    memory:   bytes that values between parts of a network may take, where torch runs some of its parts
+    memory:   bytes that values between steps may take, on a GPU and where torch runs some of a network's parts
     lookup:   the first layer may go by table look-up
     """
 
@@ -113,7 +114,7 @@ class CompiledForward:
         if kind not in self._graphs:
             if batch.shared():
                 raise CannotCapture(f"argument {batch.shared()[0]!r} has no entry for each sample")
-            example = batch.pick(slice(0, 3))
+            example = batch.pick(slice(0, 3)).to(self.forward.device)
             graph = capture(self.forward.model, example.args, example.kwargs, self.layout)
             self._graphs[kind] = with_logit_scale(graph, self.forward.logit_scale)
         return self._program(kind, keep)
@@ -125,6 +126,8 @@ class CompiledForward:
         return self._programs[kind, keep]
 
     def _runner(self, graph: Graph, samples: int, keep: bool) -> Runner:
+        if self.backend == "triton":
+            return DevicePopulation(graph, self.layout, self.forward.state, self.memory, self.forward.precision)
         if any(refusal(graph, self.layout, node) for node in graph.nodes):
             return Mixed(graph, split(graph, self.layout), self.forward.state, self.memory,
                          lambda part, last: self._population(part, samples, loss=last))
@@ -144,7 +147,7 @@ class CompiledForward:
 
     def sums(self, words: Tensor, objective: str) -> Tensor:
         """float64 [P]: the objective summed over all samples. words: int64 [P, W]."""
-        total = torch.zeros(len(words), dtype=torch.float64)
+        total = torch.zeros(len(words), dtype=torch.float64, device=words.device)
         for piece in self.pieces(objective):
             total += self._piece_sums(words, piece, objective)
         return total
@@ -173,6 +176,8 @@ class CompiledForward:
 
     def _piece_sums(self, words: Tensor, piece: Piece, objective: str) -> Tensor:
         program = self.runner_of(words, self._program(piece.kind, keep=False))
+        if isinstance(program, DevicePopulation):  # it has chunks of its own, and Ctrl-C is seen between launches
+            return program.sums(words, piece.turned, piece.classes, objective)
         return self._slices.sums(lambda some: program.sums(some, piece.turned, piece.classes, objective), words,
                                  piece.turned.samples)
 
@@ -237,7 +242,7 @@ class CompiledForward:
 
     def _turned(self, batches: Iterable[Batch]) -> Iterator[Piece]:
         for batch in batches:
-            for chunk in batch.chunks(batch.piece):
+            for chunk in batch.to(self.forward.device).chunks(batch.piece):
                 dense = self.forward.dense(chunk) if self.compared else None
                 if dense is not None and self.compared == "kl_to_dense":
                     dense = F.log_softmax(dense, dim=1)
@@ -258,8 +263,8 @@ def why_not_compiled(plan: bool, backend: str, dtype: torch.dtype) -> str:
     """Why no plan runs, or "". plan: whether one was asked for."""
     if not plan:
         return "plan=False"
-    if backend not in ("native", "numba"):
-        return f"the plan runs on the native and the numba backend, not on {backend}"
+    if backend not in ("native", "numba", "triton"):
+        return f"the plan runs on the native, the numba and the triton backend, not on {backend}"
     if dtype != torch.float32:
         return f"the plan runs in float32, not in {str(dtype).removeprefix('torch.')}"
     return ""

@@ -24,6 +24,7 @@ from optprune_fast.engine.passes import Batches, Pass
 from optprune_fast.masks.layout import MaskLayout
 from optprune_fast.masks.operators import check_keeps_budget, check_moves, swap
 from optprune_fast.masks.packed import PackedMasks
+from optprune_fast.ops.precision import DEFAULT
 from optprune_fast.runtime.errors import message
 
 REUSE = ("duplicates", "prefix", "delta")
@@ -41,12 +42,15 @@ class Evaluator:
     memory:     bytes of activations and weights that a chunk may take; results agree however it is chunked. None is
                 32 MiB on a CPU, about what its caches and its allocator reuse, and 1 GiB on a GPU
 
-    plan:       capture the network, where the native and the Numba backend can, and run it whole; False runs layer by
-                layer under `vmap`. Both agree within rounding
+    plan:       capture the network, where the native, the Numba or the Triton backend can, and run it whole; False
+                runs layer by layer under `vmap`. Both agree within rounding
     reuse:      work that a plan avoids. "duplicates": equal candidates are evaluated once. "prefix": candidates that
                 agree with a parent in their first layers start from its activations; both change no bit. "delta":
                 in a plain chain of linear layers a child adds differences to its parent's sums, so fitness depends,
                 within rounding, on who is evaluated beside it: not among the default ones
+    precision:  how masked layers multiply in float32, where the backend is triton: "fp32", exact to float32; "tf32x3",
+                nearly so, "tf32", "fp16" and "bf16" in tensor cores (`ops/precision.py`). Sums and the rest of the
+                network stay float32. Other backends refuse all but "fp32"
     stream:     for data larger than memory: read them anew in every evaluation, and hold a few batches at a time. They
                 must give the same samples each time they are iterated over (a `DataLoader`, a list, memory-mapped
                 tensors); their number and shapes are checked each time, NaN once. Results are those of held data within
@@ -80,15 +84,15 @@ class Evaluator:
                  backend: str = "auto", *, layout: MaskLayout | None = None, memory: int | None = None,
                  plan: bool = True, reuse: Collection[str] = ("duplicates", "prefix"),
                  stream: bool = False, hand_over: bool = True, lookup: bool = False,
-                 logit_scale: float = 1.0) -> None:
+                 logit_scale: float = 1.0, precision: str = DEFAULT) -> None:
         if isinstance(reuse, str) or not set(reuse) <= set(REUSE):
             raise ValueError(message("Evaluator", f"reuse is a collection of {', '.join(map(repr, REUSE))}",
                                      "reuse=() evaluates each candidate on its own", reuse=reuse))
         check_logit_scale("Evaluator", logit_scale, objective)
         self.reuse = frozenset(reuse)
         self.layout = MaskLayout.of(model) if layout is None else layout
-        self._forward = MaskedForward(model, self.layout, backend, logit_scale)
-        self.backend = self._forward.resolve()
+        self._forward = MaskedForward(model, self.layout, backend, logit_scale, precision)
+        self.backend = self._forward.resolve(whole=plan)
         self.batches = Batches(data, stream)
         self.samples = self.batches.size
         self.memory = (32 << 20 if self._forward.device.type == "cpu" else 1 << 30) if memory is None else memory

@@ -10,8 +10,11 @@ from torch import Tensor
 
 from optprune_fast.engine import cost_probe, look_up
 from optprune_fast.engine.cost import counts_of, way_of
+from optprune_fast.engine.device_population import DevicePopulation
+from optprune_fast.engine.explain_device import device_lines
 from optprune_fast.engine.mixed import Mixed
 from optprune_fast.engine.population import Population
+from optprune_fast.engine.table import aligned
 from optprune_fast.masks.packed import PackedMasks
 from optprune_fast.plan.program import LayerUse, Program, Step
 
@@ -23,6 +26,9 @@ def explanation(evaluator: Evaluator, density: float | None) -> str:
     """The steps of the plan, with the time of each; or its parts; or layer by layer, with what declined and why."""
     compiled = evaluator._compiled
     runner = compiled.program(evaluator.batches.kinds[0].example) if compiled.ready else None
+    if isinstance(runner, DevicePopulation):
+        return "\n".join([f"backend  {evaluator.backend} (asked for: {evaluator._forward.backend})",
+                          *device_lines(runner, evaluator.batches.kinds[0].largest, evaluator.objective)])
     if not isinstance(runner, (Population, Mixed)):
         return _layer_table(evaluator)
     declined = {choice.reasons for _, choice in evaluator._forward.record.values() if choice is not None}
@@ -65,7 +71,7 @@ def _plan_table(evaluator: Evaluator, runner: Population, density: float | None)
                      f"{float(predicted[index]):.3f}", "" if spent is None else f"{float(spent[index]):.3f}"))
     rows.append(("together", "", "", "", "", "", "", f"{float(predicted.sum()):.3f}",
                  "" if spent is None else f"{float(spent.sum()):.3f}"))
-    return [f"times    of a mask, {samples} samples, one thread", *_aligned(rows)]
+    return [f"times    of a mask, {samples} samples, one thread", *aligned(rows)]
 
 
 def _looks_up(evaluator: Evaluator, runner: Population, masks: PackedMasks | None, density: float) -> bool:
@@ -110,17 +116,12 @@ def _parts_table(evaluator: Evaluator, runner: Mixed) -> list[str]:
                 rows.append((*start, node.attributes["name"] if node.op == "torch" else node.op, weight,
                              "" if kept is None else f"{float(kept.mean()):.3f}"))
                 start = ("", "", "", "")
-    return [f"times    of a mask, {evaluator._compiled.timed_samples} samples", *_aligned(rows)]
+    return [f"times    of a mask, {evaluator._compiled.timed_samples} samples", *aligned(rows)]
 
 
 def _density(masks: PackedMasks | None) -> dict[str, Tensor]:
     """Of the masks evaluated last: the share of each layer that they keep, [P]."""
     return {} if masks is None else {n: bits.float().flatten(1).mean(1) for n, bits in masks.to_dense().items()}
-
-
-def _aligned(rows: list[tuple[str, ...]]) -> list[str]:
-    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-    return ["  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip() for row in rows]
 
 
 def _way(step: Step, layer: LayerUse, kept: Sequence[float]) -> str:

@@ -63,7 +63,8 @@ def test_a_window_of_one_compiles():
 
 
 def test_the_gate_sees_a_spill():
-    configuration = Configuration("masked_linear", "fp32", "fp32", Launch(128, 64, warps=4, stages=2), aligned=False)
+    configuration = Configuration("masked_conv2d", "bf16", "fp32", Launch(128, 128, warps=8, stages=3), aligned=False,
+                                  wide=True, stacked=True)
     code = machine_code(configuration, 80)
     assert code.stack_bytes > 0
     assert code.count("LDL") > 0

@@ -28,6 +28,9 @@ def _tiles(weights: Tensor, words: Tensor, pool_words: Tensor | None) -> Array:
         return np.zeros((0, 6), np.int64)
     if columns % 64 == 0:  # words of neighbouring rows follow one another, as if they were one
         rows, columns = 1, rows * columns
+    kind, out, pool = DTYPES.index(weights.dtype), words.data_ptr(), 0 if pool_words is None else pool_words.data_ptr()
+    if rows * columns <= TILE:  # thousands of small ones: without a grid
+        return np.array([[weights.data_ptr(), rows, columns, kind, out, pool]])
     at_once, step = (TILE // columns, columns) if columns <= TILE else (1, TILE)
     row, column = (part.ravel() for part in np.meshgrid(
         np.arange(0, rows, at_once), np.arange(0, columns, step), indexing="ij"))
@@ -36,7 +39,7 @@ def _tiles(weights: Tensor, words: Tensor, pool_words: Tensor | None) -> Array:
     tiles[:, 0] = weights.data_ptr() + (row * columns + column) * weights.element_size()
     tiles[:, 1] = np.minimum(at_once, rows - row)
     tiles[:, 2] = np.minimum(step, columns - column)
-    tiles[:, 3] = DTYPES.index(weights.dtype)
-    tiles[:, 4] = words.data_ptr() + word
-    tiles[:, 5] = 0 if pool_words is None else pool_words.data_ptr() + word
+    tiles[:, 3] = kind
+    tiles[:, 4] = out + word
+    tiles[:, 5] = 0 if pool_words is None else pool + word
     return tiles

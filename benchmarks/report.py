@@ -125,9 +125,10 @@ def top_k(documents: Sequence[Document]) -> str:
     how = (f"Processor time of one thread, medians of {document['options']['rounds']} calls or as many as 4 s hold, "
            f"each between two reads; a read is {document['floor']}; NumPy: {document['numpy']}. Load "
            f"{document['machine']['load_after'][0]} after.")
-    return "\n\n".join([
-        threshold.by_size(document["rows"]), f"![time by n]({plots.TOP_K})", threshold.bars(document),
-        threshold.memory(document["memory"]), how, from_where(document, "benchmarks.threshold.run")])
+    return "\n\n".join(filter(None, [
+        threshold.by_size(document["rows"]), f"![time by n]({plots.TOP_K})", threshold.lists(document["rows"]),
+        threshold.bars(document), threshold.memory(document["memory"]), how,
+        from_where(document, "benchmarks.threshold.run")]))
 
 
 def of_each_processor(documents: Sequence[Document], section: Callable[[Document], str]) -> str:

@@ -12,6 +12,9 @@ SMALL = (10**4, 10**5)
 BY_SIZE = "float32"
 EVERY = ("native", "numba", "np.partition", "torch.kthvalue", "torch.topk", "torch.sort")
 OURS = ("native", "numba")
+# What is done once for a tensor counts here, not what is done for a weight.
+LISTS = {"200 small tensors": Case(20_000, columns=10, tensors=200),
+         "4,000 tiny tensors": Case(120_000, columns=3, tensors=4000)}
 
 
 def variants(n: int) -> dict[str, Case]:
@@ -35,6 +38,8 @@ def cases(sizes: Sequence[int], large: Sequence[int]) -> Iterator[tuple[str, Cas
     """(name, case, ways)"""
     for n in sizes:
         yield BY_SIZE, Case(n), EVERY
+    for name, case in LISTS.items():
+        yield name, case, OURS
     for n in large:
         for name, case in variants(n).items():
             yield name, case, OURS if name in ("one tensor", "bfloat16") else OURS[:1]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from benchmarks.threshold.cases import BY_SIZE, EVERY
+from benchmarks.threshold.cases import BY_SIZE, EVERY, LISTS
 from optprune_fast.bench import markdown
 from optprune_fast.bench.table import milliseconds
 
@@ -89,6 +89,13 @@ def _rivals(rows: Sequence[Row]) -> list[list[str]]:
                 lines.append([f"times faster than the best of {name}", f"{n:,}", f"at least {least}", f"{got:.3g}",
                               "yes" if got >= least else "**no**"])
     return lines
+
+
+def lists(rows: Sequence[Row]) -> str:
+    """A row a list and a way; nothing where none was measured."""
+    table = [[row["case"], f"{row['n']:,}", row["way"], milliseconds(row["median_s"]),
+              f"{1e6 * row['median_s'] / row['tensors']:.2g}"] for row in rows if row["case"] in LISTS]
+    return markdown(["list", "n", "way", "ms", "µs a tensor"], table) if table else ""
 
 
 def memory(rows: Sequence[Row]) -> str:

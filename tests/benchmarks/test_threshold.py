@@ -9,7 +9,7 @@ import torch
 
 from benchmarks import report
 from benchmarks.threshold import floor, table
-from benchmarks.threshold.cases import BY_SIZE, cases
+from benchmarks.threshold.cases import BY_SIZE, LISTS, cases
 from benchmarks.threshold.rivals import WAYS
 from benchmarks.threshold.run import measure
 from benchmarks.threshold.task import Case, WrongMask, check, make, threshold_of
@@ -55,6 +55,7 @@ def test_the_section_shows_times_bars_and_memory():
     rows = measure(BY_SIZE, Case(1_000_000), ["native", "np.partition", "torch.kthvalue"], rounds=1)
     rows += measure("one tensor", Case(100_000), ["native"], rounds=1)
     rows += measure("a pool of 10 %", Case(100_000, pool=0.1), ["native"], rounds=1)
+    rows += measure("200 small tensors", LISTS["200 small tensors"], ["native"], rounds=1)
     machine = {"processor": "p", "cores": 1, "torch": "t", "torch_uses": "u", "load": [0.1], "load_after": [0.2],
                "date": "2026-01-01T00", "commit": "c"}
     share = {"n": 100_000, "dtype": "float32", "way": "native", "extra_bytes": 10_000, "share": 0.5}
@@ -62,6 +63,7 @@ def test_the_section_shows_times_bars_and_memory():
                           "floor": "a loop", "numpy": "default"}])
     assert "| **native** |" in text
     assert "| np.partition |" in text
+    assert "| 200 small tensors | 20,210 | native |" in text
     assert "| extra memory of the weights', float32 | 100,000 | at most 3.5% | 50.00% | **no** |" in text
     assert "| times faster than the best of torch | 1,000,448 | at least 50 |" in text
     assert all(len(table.cells(row)) == len(table.HEADER) for row in rows)

@@ -35,7 +35,9 @@ from optprune_fast.ops.triton_support import product
 from optprune_fast.ops.words import pack, unpack
 from optprune_fast.runtime import cuda, triton
 from optprune_fast.runtime.doctor import doctor
+from optprune_fast.testing.generation import generation_faults
 from optprune_fast.testing.on_device import verdicts
+from optprune_fast.testing.races import race_faults
 from optprune_fast.testing.rank_code import compile_kernel, configurations
 from optprune_fast.testing.ranks import judge_ranks, rank_cases
 from optprune_fast.testing.tolerance import assert_as_accurate
@@ -102,14 +104,30 @@ def check_wide_offsets() -> list[str]:
         if not torch.equal(narrow, wide):
             faults.append(f"triton {dtype}: 64-bit offsets change bits")
     step = 2**30 + 8
-    if torch.cuda.mem_get_info()[0] > 3 * 4 * step:
-        x, weight, words = operands(2, 3, 5, 65, torch.float32, "cuda")
-        far = torch.empty(2 * step + 65, device="cuda").as_strided((3, 65), (step, 1)).copy_(x)
+    for dtype in DTYPES if torch.cuda.mem_get_info()[0] > 3 * 4 * step else ():
+        x, weight, words = operands(2, 3, 5, 65, dtype, "cuda")
+        far = torch.empty(2 * step + 65, device="cuda", dtype=dtype).as_strided((3, 65), (step, 1)).copy_(x)
         for backend in ("triton", "cuda"):
             if operation.missing(backend) is None:
                 there = masked_linear(far, weight, words, backend=backend)
                 if not torch.equal(there, masked_linear(x, weight, words, backend=backend)):
-                    faults.append(f"{backend}: rows beyond 2^31 elements are not found")
+                    faults.append(f"{backend} {dtype}: rows beyond 2^31 elements are not found")
+        del far
+    return faults
+
+
+def check_copies(device: str, backend: str = "cuda") -> list[str]:
+    """However rows are aligned, and so copied, whole numbers come out exactly in every dtype."""
+    faults = []
+    for dtype in DTYPES:
+        for columns in (75, 74, 72):  # rows that are a multiple of 2, 4 and 16 bytes apart, of 16-bit numbers
+            x, weight, words = operands(3, 130, 70, columns, dtype, device)
+            if operation.reason(backend, x, weight, words) is not None:
+                continue
+            x, weight = x.mul_(2).round_().clamp_(-4, 4), weight.mul_(2).round_().clamp_(-4, 4)
+            if not torch.equal(masked_linear(x, weight, words, backend=backend).double(),
+                               masked_linear_reference(x, weight, words)):
+                faults.append(f"masked_linear {backend} {dtype}: rows of {columns} numbers come out wrong")
     return faults
 
 
@@ -266,8 +284,11 @@ def main(arguments: list[str] | None = None, *, device: str = "cuda", backends: 
     faults += wrong
     if device == "cuda" and not triton.missing():
         faults += check_wide_offsets()
+        faults += check_copies(device)
         faults += check_choice(device)
         faults += check_ranks(device)
+        faults += generation_faults(device, ("cuda", "triton"))
+        faults += race_faults()
     rows: list[Row] = []
     ranked: list[threshold.Row] = []
     if not faults:

@@ -45,7 +45,7 @@ class Variant:
 
     def run(self, arguments: tuple[Any, ...], function: Callable[..., Any] | None = None) -> Any:
         """Call the operation's public function, or `function` in its place, with this variant and no other."""
-        with _environment("OPTPRUNE_ISA", self.isa):
+        with environment("OPTPRUNE_ISA", self.isa):
             return (function or self.subject.function)(*moved(arguments, self.device), backend=self.backend)
 
 
@@ -105,7 +105,8 @@ def moved(value: Any, device: str) -> Any:
 
 
 @contextmanager
-def _environment(name: str, value: str) -> Iterator[None]:
+def environment(name: str, value: str) -> Iterator[None]:
+    """An environment variable that has a value meanwhile."""
     before = os.environ.get(name)
     os.environ[name] = value
     try:

@@ -103,6 +103,12 @@ def test_keys_that_share_all_digits_but_the_last_are_told_apart(emulator, count)
     assert torch.equal(out, pack(torch.arange(8192) < counts.unsqueeze(1)))
 
 
+def test_rows_beyond_32_bits_are_found(emulated, far_apart):
+    words, counts, seeds = rows_of(501), torch.tensor([3, 50, 200]), torch.arange(3)
+    far = far_apart(words, 2**30 + 5)  # the step fits 32 bits, the place of the third row does not
+    assert torch.equal(emulated(far, counts, seeds), choose_bits(words, counts, seeds, backend="torch"))
+
+
 def test_nothing_past_the_end_of_memory_is_touched(function, to_a_wall, in_a_fork):
     words, counts, seeds = rows_of(700), torch.tensor([5, 90, 300]), torch.arange(3)
     given = [to_a_wall(t) for t in (words, counts, seeds, torch.empty_like(words))]

@@ -11,8 +11,10 @@ from pathlib import Path
 import pytest
 import torch
 
+from optprune_fast.ops.choose_bits import numba_impl as bits_numba
 from optprune_fast.ops.masked_linear import numba_impl
 from optprune_fast.runtime.errors import FallbackWarning
+from optprune_fast.testing import generation
 
 SCRIPT = Path(__file__).parents[2] / "scripts/gpu_check.py"
 
@@ -103,3 +105,39 @@ def test_falling_back_to_plain_torch_is_a_fault(gpu_check, monkeypatch):
         faults = gpu_check.check_choice("cpu")
     assert [fault.split(" runs as torch")[0] for fault in faults] == [
         "masked_linear torch.float16", "masked_linear torch.bfloat16"]
+
+
+def test_rows_are_checked_however_they_are_aligned(gpu_check, monkeypatch):
+    assert gpu_check.check_copies("cpu", "numba") == []
+    right = numba_impl.run
+    monkeypatch.setattr(numba_impl, "run", lambda x, weight, words: right(x, weight, words) + (x.shape[-1] == 74))
+    assert gpu_check.check_copies("cpu", "numba") == [
+        "masked_linear numba torch.float32: rows of 74 numbers come out wrong"]
+
+
+def test_a_generation_has_the_bits_of_the_cpu_on_every_backend():
+    assert generation.generation_faults("cpu", ("cuda", "native", "numba")) == []
+
+
+@pytest.mark.parametrize(("wrong", "fault"), [
+    (lambda words, counts, seeds: words, "masks numba, 1 weights: some keep "),
+    (lambda words, counts, seeds: bits_numba.right(words, counts, seeds ^ 1),
+     "masks numba, 1 weights: not those of the CPU"),
+])
+def test_a_wrong_generation_is_a_fault(monkeypatch, wrong, fault):
+    monkeypatch.setattr(bits_numba, "right", bits_numba.run, raising=False)
+    monkeypatch.setattr(bits_numba, "run", wrong)
+    assert generation.generation_faults("cpu", ("numba",))[0].startswith(fault)
+
+
+def test_a_generation_that_waits_is_a_fault(monkeypatch):
+    right, calls = bits_numba.run, iter(range(1000))
+
+    def waits(words, counts, seeds):
+        if next(calls) == 4:  # the first of the second generation; four before it, of which one may wait
+            raise RuntimeError("called a synchronizing CUDA operation")
+        return right(words, counts, seeds)
+
+    monkeypatch.setattr(bits_numba, "run", waits)
+    assert generation.generation_faults("cpu", ("numba",)) == [
+        "masks numba, 1 weights: called a synchronizing CUDA operation"]

@@ -1,8 +1,8 @@
 // Runs the body of a CUDA kernel on a CPU: a block at a time, its threads as fibers that switch at barriers.
 //
 // A warp runs until it waits for the block before the next one starts, and a thread until it waits for its warp, so a
-// barrier that is missing shows as a wrong number. Not shown: other orders of warps, memory coalescing, anything about
-// speed.
+// barrier that is missing shows as a wrong number. From one barrier of the block to the next the last warp and the first
+// take turns to go first. Not shown: other orders, memory coalescing, anything about speed.
 #ifndef OPTPRUNE_TESTS_EMULATION_H
 #define OPTPRUNE_TESTS_EMULATION_H
 
@@ -74,8 +74,10 @@ inline bool run_block(unsigned threads) {
         fibers[t].uc_link = &scheduler;
         makecontext(&fibers[t], fiber, 0);
     }
-    while (alike(0, threads) && states[0] == State::at_block) {
-        for (unsigned first = 0; first < threads; first += 32) {
+    const unsigned warps = (threads + 31) / 32;
+    for (unsigned phase = 0; alike(0, threads) && states[0] == State::at_block; ++phase) {
+        for (unsigned turn = 0; turn < warps; ++turn) {
+            const unsigned first = 32 * (phase % 2 ? warps - 1 - turn : turn);
             if (!run_warp(first, std::min(first + 32, threads))) return false;
         }
     }

@@ -165,28 +165,3 @@ def test_no_step_and_no_bit_give_zeros(emulated):
     none = torch.zeros(2, 5, 1, dtype=torch.int64)
     poisoned, _ = poison_all((torch.ones(3, 9).half(), torch.ones(5, 9).half(), none))
     assert torch.equal(emulated(*poisoned), torch.zeros(2, 3, 5).half())
-
-
-# ---- the emulator itself
-
-
-def test_a_copy_that_nobody_waited_for_is_not_there(emulated_library):
-    library = emulated_library("copies")
-    assert library.read_without_a_wait() == -1
-    assert library.read_after_a_wait_for_the_group_before() == -1
-    assert library.read_after_a_wait() == 7
-
-
-@each_half
-def test_numbers_are_rounded_as_torch_rounds_them(emulated_library, dtype):
-    generator = torch.Generator().manual_seed(0)
-    bits = torch.randint(-(2**31), 2**31 - 1, (200_000,), generator=generator).to(torch.int32)
-    edges = torch.tensor([0.0, -0.0, 65504, 65519.9, 65520, -1e30, 2**-24, 2**-25, 3 * 2**-25, 2**-14, 1 + 2**-11,
-                          1 + 3 * 2**-11, float("inf"), float("nan")])
-    numbers = torch.cat([bits.view(torch.float32), torch.randn(200_000, generator=generator) * 100, edges])
-    numbers = numbers[~numbers.isnan()]
-    out = torch.empty(numbers.numel(), dtype=torch.int16)
-    library = emulated_library("copies")
-    library.round_all(cuda_impl.KINDS[dtype], ctypes.c_void_p(numbers.data_ptr()), ctypes.c_void_p(out.data_ptr()),
-                      ctypes.c_int64(numbers.numel()))
-    assert torch.equal(out, numbers.to(dtype).view(torch.int16))

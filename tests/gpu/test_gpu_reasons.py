@@ -33,11 +33,11 @@ def card(monkeypatch):
 
 def module(**facts: object) -> SimpleNamespace:
     """A compiled module that finds such things on the machine."""
-    facts = {"count": 1, "error": "", "driver": 13000, "version": __version__, **facts}
+    facts = {"count": 1, "error": "", "driver": 13000, "version": __version__, "architectures": [75, 80, 90], **facts}
     return SimpleNamespace(
         operations=("masked_linear",), version=facts["version"], device_count=lambda: facts["count"],
         device_error=lambda: facts["error"], runtime_version=lambda: 13000, driver_version=lambda: facts["driver"],
-        architectures=lambda: [75, 80, 90])
+        architectures=lambda: facts["architectures"])
 
 
 @pytest.fixture
@@ -122,6 +122,20 @@ def test_cuda_declines_a_card_older_than_its_code(compiled, card):
     card(7, 0)
     x = OnDevice(torch.float32)
     assert cuda_impl.declines(x, x, x) == "needs compute capability 7.5, this device has 7.0"
+
+
+@pytest.mark.parametrize(("built_for", "reason"), [
+    ([75], "was built for compute capability 7.5 and older, 16-bit types need code for 8.0; CUDAARCHS=80 when building "
+           "adds it"),
+    ([75, 90], "needs compute capability 9.0, this device has 8.6"),
+    ([75, 80], None),
+])
+def test_tensor_cores_need_code_that_was_built_for_them(compiled, card, built_for, reason):
+    """What was built for 7.5 and is translated for a newer card still lacks the instructions."""
+    compiled(module(architectures=built_for))
+    card(8, 6)
+    x = OnDevice(torch.bfloat16)
+    assert cuda_impl.declines(x, x, x) == reason
 
 
 @pytest.mark.parametrize(("x", "reason"), [

@@ -17,10 +17,15 @@ def missing() -> str | None:
 
 
 def declines(x: Tensor, weight: Tensor, words: Tensor) -> str | None:
-    oldest = divmod(min(cuda.module().architectures()), 10)
-    if x.dtype != torch.float32:
-        oldest = max(oldest, TENSOR_CORES)
-    return declines_dtype(x, *KINDS) or declines_device(x, oldest)
+    reason = declines_dtype(x, *KINDS)
+    if reason:
+        return reason
+    code = [divmod(number, 10) for number in cuda.module().architectures()]
+    able = code if x.dtype == torch.float32 else [capability for capability in code if capability >= TENSOR_CORES]
+    if not able:
+        return ("was built for compute capability {}.{} and older, 16-bit types need code for {}.{}; CUDAARCHS=80 when "
+                "building adds it".format(*max(code), *TENSOR_CORES))
+    return declines_device(x, min(able))
 
 
 def run(x: Tensor, weight: Tensor, words: Tensor) -> Tensor:

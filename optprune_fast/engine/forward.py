@@ -62,7 +62,8 @@ class MaskedForward:
             words = torch.zeros(1, 1, 1, dtype=torch.int64, device=self.device)
             options = chosen("Evaluator", self.precision)
             found = masked_linear.operation.resolve(example, example, words, backend=self.backend, **options)
-            if whole and found.backend == "cuda" and self.backend == "auto" and not os.environ.get("OPTPRUNE_BACKEND"):
+            free = self.backend == "auto" and not os.environ.get("OPTPRUNE_BACKEND")
+            if whole and free and found.backend == "cuda" and self.dtype == torch.float32:
                 return "triton" if masked_linear.operation.reason("triton", example, example, words) is None else "cuda"
             return found.backend
 

@@ -103,6 +103,11 @@ def faults_of(c: Configuration, code: MachineCode) -> list[str]:
     return [fault for fault, holds in rules.items() if not holds]
 
 
+def faults_of_shipped(c: Configuration, capability: int) -> list[str]:
+    """Compile it, and say what is wrong with it."""
+    return faults_of(c, machine_code(c, capability))
+
+
 def configurations() -> Iterator[tuple[int, Configuration]]:
     """(compute capability, configuration): every shipped launch with every kernel, for rows that start on 16 bytes and
     for those that do not, with 32- and with 64-bit offsets.

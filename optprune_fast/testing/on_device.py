@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from optprune_fast.ops.precision import DEFAULT, PRECISIONS
 from optprune_fast.testing.poison import Poisoned, PoisonedAllocations
 from optprune_fast.testing.sample import Sample
 from optprune_fast.testing.samples import meaning, reference, samples
@@ -19,7 +20,7 @@ from optprune_fast.testing.variants import leaves
 
 @dataclass(frozen=True)
 class Verdict:
-    """How one implementation did on all samples of one dtype."""
+    """How one implementation did on all samples of one dtype, or in one precision."""
 
     operation: str
     backend: str
@@ -30,7 +31,8 @@ class Verdict:
 
 
 def verdicts(device: str, backends: Sequence[str], dtypes: Sequence[torch.dtype]) -> Iterator[Verdict]:
-    """Run every operation on `device`: each of `backends` that is able, each of `dtypes`, all samples amid poison.
+    """Run every operation on `device`: each of `backends` that is able, each of `dtypes`, all samples amid poison; and
+    where there is a choice, float32 in each precision.
 
     Only a wrong result is a fault: an exception of an implementation passes through.
 
@@ -42,21 +44,26 @@ def verdicts(device: str, backends: Sequence[str], dtypes: Sequence[torch.dtype]
             if backend in subject.operation.backends and subject.operation.missing(backend) is None:
                 for dtype in dtypes:
                     yield _verdict(subject, backend, dtype, device)
+                if "precision" in getattr(subject.operation.implementation(backend), "OPTIONS", ()):
+                    for precision in PRECISIONS:
+                        if precision != DEFAULT:
+                            yield _verdict(subject, backend, torch.float32, device, precision)
 
 
-def _verdict(subject: Subject, backend: str, dtype: torch.dtype, device: str) -> Verdict:
+def _verdict(subject: Subject, backend: str, dtype: torch.dtype, device: str, precision: str = DEFAULT) -> Verdict:
     agreed, declined, faults = 0, 0, []
+    options = {} if precision == DEFAULT else {"precision": precision}
     for sample in samples(subject.name, dtype):
         arguments, guards = placed(sample.arguments, device)
         module = subject.operation.implementation(backend)
-        if backend != "torch" and module.declines(*arguments) is not None:
+        if backend != "torch" and module.declines(*arguments, **options) is not None:
             declined += 1
             continue
         inner = subject.operation if subject.operator else subject.function  # a mode does not reach into operators
         try:
             with PoisonedAllocations() as allocations:
-                result = inner(*arguments, backend=backend)
-            judge(subject, sample, result, subject.function(*arguments, backend="torch"))
+                result = inner(*arguments, backend=backend, **options)
+            judge(subject, sample, result, subject.function(*arguments, backend="torch"), precision)
             allocations.assert_intact()
             for guard in guards:
                 guard.assert_intact()
@@ -64,10 +71,11 @@ def _verdict(subject: Subject, backend: str, dtype: torch.dtype, device: str) ->
             faults.append(f"{sample.name}: {fault}")
         else:
             agreed += 1
-    return Verdict(subject.name, backend, str(dtype).removeprefix("torch."), agreed, declined, tuple(faults))
+    kind = str(dtype).removeprefix("torch.") if precision == DEFAULT else precision
+    return Verdict(subject.name, backend, kind, agreed, declined, tuple(faults))
 
 
-def judge(subject: Subject, sample: Sample, result: Any, plain: Any) -> None:
+def judge(subject: Subject, sample: Sample, result: Any, plain: Any, precision: str = DEFAULT) -> None:
     """Raise an `AssertionError` unless bits are equal and floating sums obey the tolerance rule.
 
     plain:  what torch gives for the same arguments
@@ -76,7 +84,8 @@ def judge(subject: Subject, sample: Sample, result: Any, plain: Any) -> None:
     assert len(ours) == len(expected), f"{len(ours)} results, expected {len(expected)}"
     for got, same, wanted in zip(ours, torchs, expected, strict=True):
         if isinstance(wanted, Tensor) and wanted.is_floating_point():
-            assert_as_accurate(got.cpu(), same.cpu(), wanted, terms=sample.terms, magnitude=_magnitude(subject, sample))
+            assert_as_accurate(got.cpu(), same.cpu(), wanted, terms=sample.terms, magnitude=_magnitude(subject, sample),
+                               precision=precision)
         elif isinstance(wanted, Tensor):
             assert got.dtype == wanted.dtype, f"dtype {got.dtype}, expected {wanted.dtype}"
             assert torch.equal(got.cpu(), wanted), "bits differ"

@@ -65,5 +65,16 @@ def floor(dtype: torch.dtype, terms: int, magnitude: float, precision: str = DEF
     return roundoff * (1 + math.sqrt(terms)) * magnitude
 
 
+def network_limit(outputs64: Tensor, torch_float32: Tensor, *, terms: int, layers: int, precision: str = DEFAULT
+                  ) -> float:
+    """How far the outputs of a network in float32, or its mean losses, may be from float64: the rule, with the floor
+    once for each masked layer and the largest output as its magnitude.
+
+    terms: products in the longest sum;   layers: how many are masked
+    """
+    error, largest = _largest_error(torch_float32, outputs64), max(1.0, float(outputs64.abs().max()))
+    return 2 * error + layers * floor(torch.float32, terms, largest, precision)
+
+
 def _largest_error(values: Tensor, reference64: Tensor) -> float:
     return float((values.to(reference64) - reference64).abs().max())

@@ -9,9 +9,11 @@ import torch
 from torch import nn
 
 from optprune_fast.engine.evaluator import Evaluator
+from optprune_fast.engine.forward import MaskedForward
 from optprune_fast.masks.layout import MaskLayout
 from optprune_fast.masks.packed import PackedMasks
 from optprune_fast.ops import masked_linear
+from optprune_fast.runtime.dispatch import Choice
 from optprune_fast.runtime.errors import BackendError, FallbackWarning
 
 
@@ -96,6 +98,27 @@ def test_an_unknown_backend_is_an_error_that_lists_those_there_are(mlp):
 def test_a_backend_that_cannot_run_here_is_an_error_and_no_fallback(mlp, name: str):
     with pytest.raises(BackendError, match=rf"backend='{name}' cannot serve[\s\S]*{name}: "):
         Evaluator(mlp.model, mlp.data, backend=name)
+
+
+@pytest.mark.parametrize("name", [b for b in ("native", "numba", "torch") if not masked_linear.operation.missing(b)])
+def test_a_precision_is_an_error_where_there_is_no_choice_of_one(mlp, name: str):
+    with pytest.raises(BackendError, match=rf"backend='{name}' cannot serve[\s\S]*{name}: has no choice of precision"):
+        Evaluator(mlp.model, mlp.data, backend=name, precision="tf32")
+    with pytest.raises(ValueError, match="precision must be one of fp32, tf32x3, tf32, fp16, bf16"):
+        Evaluator(mlp.model, mlp.data, backend=name, precision="float32")
+
+
+def test_on_a_gpu_whole_networks_go_to_triton_though_a_single_layer_may_go_elsewhere(mlp, monkeypatch):
+    forward = MaskedForward(mlp.model, MaskLayout.of(mlp.model), "auto")
+    operation = masked_linear.operation
+    monkeypatch.setattr(operation, "resolve", lambda *tensors, backend: Choice("cuda", lambda: None, {}))
+    monkeypatch.setattr(operation, "reason", lambda backend, *tensors: None)
+    assert (forward.resolve(whole=True), forward.resolve()) == ("triton", "cuda")
+    monkeypatch.setattr(operation, "reason", lambda backend, *tensors: "no such GPU")
+    assert forward.resolve(whole=True) == "cuda"
+    monkeypatch.setattr(operation, "reason", lambda backend, *tensors: None)
+    monkeypatch.setenv("OPTPRUNE_BACKEND", "cuda")
+    assert forward.resolve(whole=True) == "cuda"
 
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf")])

@@ -23,11 +23,11 @@ from optprune_fast.masks.layout import MaskLayout
 from optprune_fast.masks.operators import candidate_seeds, random_masks
 from optprune_fast.masks.packed import PackedMasks
 from optprune_fast.models import MLP, TinyTransformer
-from optprune_fast.ops.precision import PRECISIONS
 from optprune_fast.runtime import native
 from optprune_fast.runtime.dispatch import calls
 from optprune_fast.runtime.errors import BackendError
 from optprune_fast.testing.nets import Net
+from optprune_fast.testing.tolerance import network_limit
 
 
 def lenet(m, x):
@@ -90,11 +90,8 @@ def cases():
     return {name: Case(name) for name in NETS}
 
 
-def rule(outputs64, outputs32, precision="fp32", terms=70, layers=4):
-    """The largest error of outputs: torch's, and what a layer may round, once for each layer (docs/DESIGN.md)."""
-    error = float((outputs32.double() - outputs64).abs().max())
-    unit = max(2.0**-24, PRECISIONS[precision].roundoff)
-    return 2 * error + layers * unit * (1 + terms**0.5) * max(1.0, float(outputs64.abs().max()))
+def rule(outputs64, outputs32, precision="fp32"):
+    return network_limit(outputs64, outputs32, terms=70, layers=4, precision=precision)
 
 
 @pytest.mark.parametrize("name", NETS)

@@ -11,8 +11,11 @@ from pathlib import Path
 import pytest
 import torch
 
+from optprune_fast.engine.evaluator import Evaluator
+from optprune_fast.models import MLP
 from optprune_fast.ops.choose_bits import numba_impl as bits_numba
 from optprune_fast.ops.masked_linear import numba_impl
+from optprune_fast.ops.triton_support import LAUNCHES, Launch
 from optprune_fast.runtime.errors import FallbackWarning
 from optprune_fast.testing import generation
 
@@ -29,14 +32,20 @@ def gpu_check():
     del sys.modules["gpu_check"]
 
 
+def tiny(gpu_check):
+    return gpu_check.networks.Case("tiny", lambda: MLP([20, 9, 4]), (20,), 5, 8)
+
+
 @pytest.fixture
 def run(gpu_check, tmp_path, monkeypatch):
-    """run(): the whole check on the CPU with a small task; exit code and the JSON that was written."""
+    """run(seconds=): the whole check on the CPU with a small task; exit code and the JSON that was written."""
     monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", torch.backends.cudnn.allow_tf32)  # main sets it
 
-    def check():
+    def check(seconds=1000.0):
         code = gpu_check.main(["--results", str(tmp_path)], device="cpu", backends=("numba", "torch"),
-                              tasks=(gpu_check.Task(5, 3, 7, 70),), cases=(gpu_check.threshold.Case(5000),))
+                              tasks=(gpu_check.Task(5, 3, 7, 70),), cases=(gpu_check.threshold.Case(5000),),
+                              engine="native", nets=(tiny(gpu_check),), precisions=("fp32",), models=("MLP",),
+                              seconds=seconds)
         [path] = tmp_path.glob("gpu-*.json")
         return code, json.loads(path.read_text())
 
@@ -65,14 +74,53 @@ def test_a_machine_where_all_is_right_gets_a_table_last_and_a_file(run, capsys):
     assert all(r["median_us"] > 0 and r["mad_us"] >= 0 and r["error"] < 0.2 for r in written["rows"])
     assert [r["way"] for r in written["topk_threshold"]] == ["numba", "torch.topk", "torch.sort", "torch.kthvalue"]
     assert all(r["times_floor"] > 0 and r["case"]["n"] == 5000 for r in written["topk_threshold"])
+    ways = ["ours", "loop", "vmap", "vmap, chunks", "dense product"]
+    assert [r["way"] for r in written["networks"]] == ways
+    assert [r["case"] for r in written["networks"]] == ["tiny P5 B8"] * len(ways)
+    assert written["networks"][0]["times_torch"] > 0 < written["networks"][0]["of_dense"]
+    assert written["left_out"] == []
     printed = capsys.readouterr().out.splitlines()
-    assert [line.split()[:3] for line in printed[-5:]] == [
-        ["weights", "dtype", "case"], *(["5,000", "float32", way] for way in ("numba", "torch.topk", "torch.sort",
+    assert [line.split()[:5] for line in printed[-5:-2]] == [
+        ["tiny", "P5", "B8", "fp32", way] for way in ("ours", "loop", "vmap")]
+    ranks = next(i for i, line in enumerate(printed) if line.split()[:3] == ["weights", "dtype", "case"])
+    assert [line.split()[:3] for line in printed[ranks + 1:ranks + 5]] == [
+        *(["5,000", "float32", way] for way in ("numba", "torch.topk", "torch.sort",
                                                                             "torch.kthvalue"))]
     head, first, _, _, _, last = printed[printed.index(next(p for p in printed if p.startswith("task "))):][:6]
     assert head.split()[:3] == ["task", "dtype", "implementation"]
     assert first.split()[:2] == ["P5-B3-O7-I70", "float32"]
     assert last.split()[:4] == ["P5-B3-O7-I70", "bfloat16", "torch", "loop"]
+
+
+def test_what_would_begin_too_late_is_left_out_by_name(run, capsys):
+    code, written = run(seconds=0.0)
+    assert code == 0
+    assert written["networks"] == []
+    assert written["left_out"][0] == "tiny P5 B8 fp32 ours"
+    assert capsys.readouterr().out.splitlines()[-1] == "left out, for want of time: tiny P5 B8 fp32 dense product"
+
+
+def test_a_wrong_network_is_a_fault(run, monkeypatch):
+    right = Evaluator.__call__
+    monkeypatch.setattr(Evaluator, "__call__", lambda self, masks: right(self, masks) + 1e-3)
+    code, written = run()
+    assert code == 1
+    assert len(written["faults"]) == 2  # in one chunk, and in many
+    assert all(fault.startswith("MLP fp32: errors [0.00") for fault in written["faults"])
+    assert written["rows"] == written["networks"] == []
+
+
+def test_a_wrong_way_gets_no_time(gpu_check, monkeypatch):
+    monkeypatch.setattr(Evaluator, "__call__", lambda self, masks: torch.zeros(len(masks)))
+    with pytest.raises(AssertionError, match=r"tiny fp32 ours: error \d"):
+        list(gpu_check.networks.measure("cpu", [tiny(gpu_check)], "native", ["fp32"], gpu_check.times_us, 1e12, []))
+
+
+def test_torch_is_set_back_after_a_precision(gpu_check):
+    before = torch.backends.cuda.matmul.allow_tf32
+    with gpu_check.networks.torch_precision("tf32"):
+        assert torch.backends.cuda.matmul.allow_tf32
+    assert torch.backends.cuda.matmul.allow_tf32 is before
 
 
 def test_one_wrong_weight_is_a_fault_and_nothing_is_timed(run, monkeypatch, capsys):
@@ -97,6 +145,19 @@ def test_a_wrong_result_gets_no_time(gpu_check, monkeypatch):
     monkeypatch.setattr(numba_impl, "run", lambda x, weight, words: torch.zeros(5, 3, 7))
     with pytest.raises(AssertionError, match="largest error"):
         list(gpu_check.timings("cpu", (gpu_check.Task(5, 3, 7, 70),), ("numba",)))
+
+
+@pytest.mark.skipif(importlib.util.find_spec("triton") is None, reason="triton is not installed")
+def test_machine_code_is_compiled_for_the_card_by_other_processes(gpu_check, monkeypatch):
+    code = gpu_check.masked_code
+    good = code.Configuration("masked_linear", "fp32", "fp32", LAUNCHES["hopper"]["fp32", "wide"])
+    spilling = code.Configuration("masked_conv2d", "bf16", "fp32", Launch(128, 128, warps=8, stages=3), aligned=False,
+                                  wide=True, stacked=True)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda: (9, 0))
+    monkeypatch.setattr(code, "configurations", lambda: [(80, good), (90, good), (90, spilling)])
+    monkeypatch.setattr(code, "cast_on_load", list)
+    monkeypatch.setattr(gpu_check.os, "cpu_count", lambda: 1)
+    assert gpu_check.check_machine_code() == [f"machine code of {spilling}: registers spill"]
 
 
 def test_falling_back_to_plain_torch_is_a_fault(gpu_check, monkeypatch):

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from optprune_fast.ops import cuda_support
+from optprune_fast.ops import cuda_support, triton_support
 from optprune_fast.ops.masked_linear import cuda_impl, masked_linear, triton_impl
 from optprune_fast.runtime import compiled as loading
 from optprune_fast.runtime import cuda, triton
@@ -154,6 +154,16 @@ def test_triton_declines_a_card_that_its_launches_are_not_checked_for(card):
     assert triton_impl.declines(x, x, x) == (
         "needs compute capability 8.0, this device has 7.5; on older ones backend='cuda' serves float32 linear layers, "
         "and backend='torch' everything")
+
+
+@pytest.mark.parametrize(("capability", "kind"), [((8, 0), "ampere"), ((8, 9), "ampere"), ((9, 0), "hopper"),
+                                                  ((12, 0), "hopper")])
+def test_launches_go_by_the_kind_of_gpu(card, capability, kind):
+    card(*capability)
+    assert triton_support.family(OnDevice.device) == kind
+    for shape in ("narrow", "wide"):
+        for arithmetic in ("fp32", "tf32", "tf32x3", "16-bit"):
+            assert (arithmetic, shape) in triton_support.LAUNCHES[kind]
 
 
 @pytest.mark.parametrize("backend", ["triton", "cuda"])

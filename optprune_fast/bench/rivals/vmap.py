@@ -46,5 +46,6 @@ def _fitness(problem: Problem, chunk: int | None) -> Fitness:
 def _seconds(fitness: Fitness, masks: Masks) -> float:
     fitness(masks)
     start = time.perf_counter()
-    fitness(masks)
+    if fitness(masks).is_cuda:
+        torch.cuda.synchronize()
     return time.perf_counter() - start

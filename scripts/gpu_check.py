@@ -41,7 +41,6 @@ from optprune_fast.runtime import cuda, triton
 from optprune_fast.runtime.doctor import doctor
 from optprune_fast.testing import masked_code
 from optprune_fast.testing.generation import generation_faults
-from optprune_fast.testing.networks_on_device import NETWORKS, network_faults
 from optprune_fast.testing.on_device import verdicts
 from optprune_fast.testing.races import race_faults
 from optprune_fast.testing.rank_code import compile_kernel, configurations
@@ -52,6 +51,7 @@ ROOT = Path(__file__).parents[1]
 sys.path.append(str(ROOT))  # last: the package is the one that is installed
 
 from benchmarks.masked_forward import gpu as networks  # noqa: E402
+from benchmarks.masked_forward.gpu_agrees import NETWORKS, network_faults  # noqa: E402
 from benchmarks.threshold import gpu as threshold  # noqa: E402
 
 BACKENDS = ("cuda", "triton", "torch")

@@ -1,4 +1,7 @@
-"""The engine on a device, whole networks against float64: for machines where pytest is not at hand."""
+"""The engine on a device, whole networks against float64, before any of them is timed.
+
+scripts/gpu_check.py asks, on machines where pytest is not at hand.
+"""
 
 from __future__ import annotations
 
@@ -29,11 +32,7 @@ WHOLE, PIECES = 1 << 30, 1 << 20  # memory: in one chunk, and in many
 
 def network_faults(device: str, backend: str, precisions: Sequence[str],
                    networks: Sequence[str] = tuple(NETWORKS)) -> Iterator[str]:
-    """What is wrong with the fitness of a few masks of each network, in each precision; nothing, if all is right.
-
-    >>> list(network_faults("cpu", "torch", ["fp32"], ["MLP"]))
-    []
-    """
+    """What is wrong with the fitness of a few masks of each network, in each precision; nothing, if all is right."""
     for name in networks:
         make, arguments, shape = NETWORKS[name]
         torch.manual_seed(0)

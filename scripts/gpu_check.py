@@ -50,6 +50,7 @@ from optprune_fast.testing.tolerance import assert_as_accurate
 ROOT = Path(__file__).parents[1]
 sys.path.append(str(ROOT))  # last: the package is the one that is installed
 
+from benchmarks.deploy import gpu as layers  # noqa: E402
 from benchmarks.masked_forward import gpu as networks  # noqa: E402
 from benchmarks.masked_forward.gpu_agrees import NETWORKS, network_faults  # noqa: E402
 from benchmarks.threshold import gpu as threshold  # noqa: E402
@@ -220,10 +221,13 @@ def vmap_over(dense: Tensor) -> Run:
     return lambda x, weight, words: torch.vmap(lambda mask: linear(x, weight * mask))(dense)
 
 
-def times_us(run: Callable[[], object], device: str, repeats: int = 20) -> list[float]:
+def times_us(run: Callable[[], object], device: str, repeats: int = 20, before: Callable[[], object] = lambda: None
+             ) -> list[float]:
+    """before: is done before each run, and not timed."""
     run()
     out = []
     for _ in range(repeats):
+        before()
         if device == "cuda":
             start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
             torch.cuda.synchronize()
@@ -280,10 +284,11 @@ def table(rows: list[Row]) -> str:
 def main(arguments: list[str] | None = None, *, device: str = "cuda", backends: tuple[str, ...] = BACKENDS,
          tasks: tuple[Task, ...] = TASKS, cases: tuple[threshold.Case, ...] = threshold.CASES, engine: str = "triton",
          nets: tuple[networks.Case, ...] = networks.CASES, precisions: tuple[str, ...] = PRECISIONS,
-         models: tuple[str, ...] = tuple(NETWORKS), seconds: float = SECONDS) -> int:
+         models: tuple[str, ...] = tuple(NETWORKS), sparse: tuple[layers.Case, ...] = layers.CASES,
+         seconds: float = SECONDS) -> int:
     """All but `arguments` is for the tests of this script, which have no GPU."""
     deadline = time.monotonic() + seconds
-    parser = argparse.ArgumentParser(description="Check every operation on this machine's GPU, and time three of them.")
+    parser = argparse.ArgumentParser(description="Check every operation on this machine's GPU, and time some of them.")
     parser.add_argument("--results", type=Path, default=ROOT / "benchmarks/results", help="folder of the JSON file")
     folder: Path = parser.parse_args(arguments).results
     print(doctor(), flush=True)
@@ -312,16 +317,19 @@ def main(arguments: list[str] | None = None, *, device: str = "cuda", backends: 
         faults += generation_faults(device, ("cuda", "triton"))
         faults += race_faults()
         faults += check_machine_code()
+        faults += layers.faults(device)
     if not faults:  # networks are made of operations
         print("\nnetworks against float64", flush=True)
         faults += network_faults(device, engine, precisions, models)
     rows: list[Row] = []
     ranked: list[threshold.Row] = []
+    layered: list[layers.Row] = []
     whole: list[networks.Row] = []
     left_out: list[str] = []
     if not faults:
         rows += timings(device, tasks, backends)
         ranked += threshold.measure(device, cases, backends, times_us)
+        layered += layers.measure(device, sparse, backends, times_us)
         chosen = [name for name in networks.PRECISIONS if name in precisions]
         whole += networks.measure(device, nets, engine, chosen, times_us, deadline, left_out)
     folder.mkdir(parents=True, exist_ok=True)
@@ -331,6 +339,7 @@ def main(arguments: list[str] | None = None, *, device: str = "cuda", backends: 
     path.write_text(json.dumps({**known, "machine": versions, "checks": checks, "faults": faults,
                                 "rows": [asdict(row) for row in rows],
                                 "networks": [asdict(row) for row in whole], "left_out": left_out,
+                                "rows_linear": [asdict(row) for row in layered],
                                 "topk_threshold": [asdict(row) for row in ranked]}, indent=1) + "\n")
     print(f"\nwritten: {path}")
     if faults:
@@ -343,6 +352,8 @@ def main(arguments: list[str] | None = None, *, device: str = "cuda", backends: 
     print(table(rows))
     print("\ntopk_threshold, threshold read; the floor is one read of the weights and one write of words\n")
     print(threshold.table(ranked))
+    print("\nrows_linear, bfloat16, 28672 x 8192, no weight in a cache; times a dense layer of torch's\n")
+    print(layers.table(layered))
     print("\nnetworks under many masks, density 0.5; x torch: beside torch's fastest in this precision; of dense: of "
           "cuBLAS's\nrate for products of the same shape without masks\n")
     print(networks.table(whole))

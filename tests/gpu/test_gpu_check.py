@@ -45,6 +45,7 @@ def run(gpu_check, tmp_path, monkeypatch):
         code = gpu_check.main(["--results", str(tmp_path)], device="cpu", backends=("numba", "torch"),
                               tasks=(gpu_check.Task(5, 3, 7, 70),), cases=(gpu_check.threshold.Case(5000),),
                               engine="native", nets=(tiny(gpu_check),), precisions=("fp32",), models=("MLP",),
+                              sparse=(gpu_check.layers.Case(0.8, 3, rows=70, columns=300),),
                               seconds=seconds)
         [path] = tmp_path.glob("gpu-*.json")
         return code, json.loads(path.read_text())
@@ -79,6 +80,8 @@ def test_a_machine_where_all_is_right_gets_a_table_last_and_a_file(run, capsys):
     assert [r["case"] for r in written["networks"]] == ["tiny P5 B8"] * len(ways)
     assert written["networks"][0]["times_torch"] > 0 < written["networks"][0]["of_dense"]
     assert written["left_out"] == []
+    assert [r["way"] for r in written["rows_linear"]] == ["dense", "bitmask", "index"]
+    assert [r["share"] < 0.5 and r["times"] > 0 for r in written["rows_linear"]] == [False, True, True]
     printed = capsys.readouterr().out.splitlines()
     assert [line.split()[:5] for line in printed[-5:-2]] == [
         ["tiny", "P5", "B8", "fp32", way] for way in ("ours", "loop", "vmap")]
@@ -86,6 +89,9 @@ def test_a_machine_where_all_is_right_gets_a_table_last_and_a_file(run, capsys):
     assert [line.split()[:3] for line in printed[ranks + 1:ranks + 5]] == [
         *(["5,000", "float32", way] for way in ("numba", "torch.topk", "torch.sort",
                                                                             "torch.kthvalue"))]
+    layers = next(i for i, line in enumerate(printed) if line.split()[:3] == ["sparsity", "batch", "way"])
+    assert [line.split()[:3] for line in printed[layers + 1:layers + 4]] == [
+        ["80%", "3", way] for way in ("dense", "bitmask", "index")]
     head, first, _, _, _, last = printed[printed.index(next(p for p in printed if p.startswith("task "))):][:6]
     assert head.split()[:3] == ["task", "dtype", "implementation"]
     assert first.split()[:2] == ["P5-B3-O7-I70", "float32"]
@@ -158,6 +164,18 @@ def test_machine_code_is_compiled_for_the_card_by_other_processes(gpu_check, mon
     monkeypatch.setattr(code, "cast_on_load", list)
     monkeypatch.setattr(gpu_check.os, "cpu_count", lambda: 1)
     assert gpu_check.check_machine_code() == [f"machine code of {spilling}: registers spill"]
+
+
+@pytest.mark.filterwarnings("ignore:rows_linear runs in plain torch")
+def test_the_checks_of_sparse_layers_pass_where_they_should_and_see_a_layout_that_is_wrong(gpu_check, monkeypatch):
+    layers = gpu_check.layers
+    monkeypatch.setattr(torch.sparse, "to_sparse_semi_structured", lambda weight: weight)
+    monkeypatch.setattr(layers.gpu, "serves", lambda device: True)  # the CPU is taken for a GPU
+    checks = {name: check for name, check in layers.CHECKS.items() if name != "offsets"}  # which is of Triton's kernels
+    assert [fault for check in checks.values() for fault in check("cpu")] == []
+    monkeypatch.setattr(layers.gpu, "serves", lambda device: False)
+    assert list(checks["round trip"]("cpu")) == 2 * ["the weight does not lie in rows"]
+    assert list(checks["2:4"]("cpu")) == ["2:4 is held as bitmask"]
 
 
 def test_falling_back_to_plain_torch_is_a_fault(gpu_check, monkeypatch):

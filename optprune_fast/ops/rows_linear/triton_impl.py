@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -11,6 +10,7 @@ from torch import Tensor
 
 from optprune_fast.ops.cuda_support import declines_device, declines_dtype, needs_wide_offsets, with_unit_steps
 from optprune_fast.ops.rows import TILE
+from optprune_fast.ops.triton_support import DTYPES, OLDEST_CAPABILITY, device_of
 from optprune_fast.ops.words import word_count
 from optprune_fast.runtime import triton
 
@@ -43,7 +43,6 @@ MANY = {
     torch.float16: (Many(16, 64, 4, 3), Many(64, 64, 4, 3), Many(128, 64, 8, 3)),
     torch.bfloat16: (Many(16, 64, 4, 3), Many(64, 64, 4, 3), Many(128, 64, 8, 3)),
 }
-OLDEST_CAPABILITY = (8, 0)
 
 
 def missing() -> str | None:
@@ -54,8 +53,8 @@ def declines(x: Tensor, *rest: object) -> str | None:
     if triton.interpreted():
         if x.dtype == torch.bfloat16:
             return "Triton's interpreter computes bfloat16 wrongly"
-        return declines_dtype(x, *MANY)
-    return declines_dtype(x, *MANY) or declines_device(x, OLDEST_CAPABILITY)
+        return declines_dtype(x, *DTYPES)
+    return declines_dtype(x, *DTYPES) or declines_device(x, OLDEST_CAPABILITY)
 
 
 def run(x: Tensor, shape: Sequence[int], values: Tensor, places: Tensor, counts: Tensor, starts: Tensor,
@@ -73,7 +72,7 @@ def launch(x: Tensor, values: Tensor, places: Tensor, counts: Tensor, starts: Te
            *, wide: bool) -> None:
     """Fill `out` [B, O] by the kernel for so many samples; neither B nor O is 0."""
     listed, samples = places.dtype == torch.uint8, out.shape[0]
-    with torch.cuda.device(x.device) if x.is_cuda else contextlib.nullcontext():
+    with device_of(x):
         if samples > (FEW_BY_COLUMNS if listed else FEW_BY_WORDS):
             many(x, values, places, counts, starts, bias, out, wide=wide)
         elif listed:

@@ -40,7 +40,8 @@ class Family:
 
 def distinct(words: Tensor) -> tuple[Tensor, Tensor | None]:
     """(int64 [U, W], int64 [P]): each mask once, and which of them a candidate is; None if no two are equal."""
-    numbers = torch.arange(1, words.shape[1] + 1) * 0x5851F42D4C957F2D  # spread over all bits, as sums must be
+    numbers = torch.arange(1, words.shape[1] + 1, device=words.device)
+    numbers *= 0x5851F42D4C957F2D  # spread over all bits, as sums must be
     sums = (words * (numbers | 1)).sum(1)
     if len(sums.unique()) == len(words):  # unequal sums: unequal masks
         return words, None

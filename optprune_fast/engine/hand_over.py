@@ -63,7 +63,7 @@ class HandOver:
     def takes(self, words: Tensor) -> Tensor:
         """bool [P]: which candidates go to torch. words: int64 [P, W]."""
         if self.why_not or not len(words):
-            return torch.zeros(len(words), dtype=torch.bool)
+            return torch.zeros(len(words), dtype=torch.bool, device=words.device)
         shares = {}
         for layer in self.layout:
             place = slice(layer.first_word, layer.first_word + layer.rows * layer.row_words)

@@ -7,6 +7,7 @@ what these round, only a GPU can show.
 from __future__ import annotations
 
 import re
+import traceback
 
 import pytest
 import torch
@@ -179,6 +180,29 @@ def test_streamed_data_a_logit_scale_subsets_and_refresh_agree(cases):
     assert float((evaluator.outputs(case.masks) - scaled / 3 - 1).abs().max()) < 1e-5
     with torch.no_grad():
         case.model.layers[-1].bias -= 1
+
+
+def test_every_tensor_is_made_on_the_device_that_the_masks_are_on(cases):
+    """Where all devices are a CPU, one that is not named would not be missed."""
+    nameless, makers = [], (torch.zeros, torch.ones, torch.empty, torch.full, torch.arange, torch.tensor, torch.randn)
+
+    class Watch(torch.overrides.TorchFunctionMode):
+        def __torch_function__(self, func, types, args=(), kwargs=None):
+            if func in makers and (kwargs or {}).get("device") is None:
+                nameless.append("".join(traceback.format_stack(limit=3)[:-1]))
+            return func(*args, **(kwargs or {}))
+
+    for case in (cases[name] for name in ("mlp", "transformer", "unlike")):
+        evaluator, pairs = case.evaluator(), PackedMasks.cat([case.masks, case.masks])
+        moves = torch.tensor([[0, 1], [2, -1]])
+        evaluator(pairs)
+        evaluator.moves(case.masks[0], moves)  # the layout keeps a table, of which each device gets a copy
+        with Watch():
+            evaluator(pairs)
+            evaluator.outputs(case.masks)
+            evaluator.metrics(case.masks)
+            evaluator.moves(case.masks[0], moves)
+        assert nameless == [], "\n".join(nameless)
 
 
 # ---- one CUDA graph a generation

@@ -1,0 +1,54 @@
+"""Launches of the masked Triton kernels as a GPU would get them, up to the launch: test_triton_aot.py runs this.
+
+Triton looks at the arguments of a call (sizes of 1, multiples of 16, types) and compiles for them; what it makes of
+ours only such a call can show. A driver that is none stands for that of a card, for the whole process.
+"""
+
+from __future__ import annotations
+
+import torch
+from triton.backends.compiler import GPUTarget
+from triton.runtime import driver
+
+from optprune_fast.ops.masked_conv2d import triton_impl as conv2d
+from optprune_fast.ops.masked_conv2d import triton_kernel as conv2d_kernel
+from optprune_fast.ops.masked_linear import triton_impl as linear
+from optprune_fast.ops.masked_linear import triton_kernel as linear_kernel
+from optprune_fast.ops.triton_support import Epilogue
+
+
+class Driver:
+    """What compiling asks of a driver."""
+
+    def get_current_device(self):
+        return 0
+
+    def get_current_stream(self, device):
+        return 0
+
+    def get_current_target(self):
+        return GPUTarget("cuda", 90, 32)
+
+
+class Compiled:
+    """A kernel that is compiled where it would be launched."""
+
+    def __init__(self, kernel):
+        self.kernel = kernel
+
+    def __getitem__(self, grid):
+        def launch(*arguments, **options):
+            code = self.kernel.warmup(*arguments, grid=grid, **options)
+            print(self.kernel.__name__, *grid, "cubin" in code.asm)
+        return launch
+
+
+driver.set_active(Driver())
+for module, name in ((linear_kernel, "masked_linear_kernel"), (linear_kernel, "masked_loss_kernel"),
+                     (conv2d_kernel, "masked_conv2d_kernel")):
+    setattr(module, name, Compiled(getattr(module, name)))
+x, weight, words = torch.zeros(8, 64), torch.zeros(48, 64), torch.zeros(3, 48, 1, dtype=torch.int64)
+linear.fused(x, weight, words, precision="bf16", epilogue=Epilogue(torch.zeros(48), "hardtanh", (float("-inf"), 1.0)))
+linear.losses(torch.zeros(3, 8, 64), weight, words, None, torch.zeros(8, dtype=torch.int64), "error", "tf32x3")
+conv2d.fused(torch.zeros(2, 1, 5, 5), torch.zeros(1, 1, 3, 3), torch.zeros(2, 1, 1, dtype=torch.int64), (1, 1), (1, 1),
+             (1, 1), 1, precision="tf32")

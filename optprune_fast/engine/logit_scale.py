@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from torch import Tensor
 
 HALVINGS = 30
+JUDGED = 8192  # outputs, at least, on which the best scale is looked for
 Part = tuple[Tensor, Tensor]
 
 

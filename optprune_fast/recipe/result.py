@@ -33,7 +33,7 @@ class Result:
     history:      a row whenever the best calibration fitness improved: evaluations, seconds, fitness, validation
     base_digest:  SHA-256 of the prunable weights that the mask was found for
     logit_scale:  what the search multiplied logits with, and so what its history is of; the other figures are of
-                  logits as they are. For probabilities, multiply the last layer by it; `finetune` does so itself
+                  logits as they are. For probabilities, multiply the last layer by it; `finetune` finds its own
     calibration_fitness:  of the mask, on the data that the search saw; how far `fitness` lies above it is what the
                   search has overfitted. None where a file does not say
     screened, gradient_passes:  what the search spent beside its evaluations, in passes over all calibration data:

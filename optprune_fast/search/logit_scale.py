@@ -24,7 +24,7 @@ import torch
 from torch import Tensor
 
 from optprune_fast.engine.evaluator import Evaluator
-from optprune_fast.engine.logit_scale import Part, best_scale
+from optprune_fast.engine.logit_scale import JUDGED, Part, best_scale
 from optprune_fast.masks.packed import PackedMasks
 from optprune_fast.runtime.errors import EvaluationWarning
 from optprune_fast.search.problem import Problem, Work
@@ -33,7 +33,6 @@ from optprune_fast.search.straight_through import StraightThrough
 
 STEPS, LEG = 200, 50
 SAMPLES = 8192   # at least, of the data that the short search is judged on
-JUDGED = 8192    # outputs, at least, on which the best scale is looked for
 SHARE = 0.15     # of a time limit, for the short search
 MOST = 10.0
 

@@ -34,8 +34,9 @@ def finetune(model: nn.Module, mask: PackedMasks, data: Data, *, epochs: int = 1
     progress:           True, False, or None: a bar on a terminal and silence elsewhere
     returns:            the copy in eval mode, after the epoch that validation found best (or before the first)
 
-    A network that was pruned far has small logits, which training would first make larger. So the last linear layer is
-    multiplied by the number, at least 1, at which logits have the least cross-entropy on the validation data.
+    A network that was pruned far has small logits, which training would first make larger. So where the objective is
+    cross-entropy and a linear layer ends the model, that layer is multiplied by the number, from 1 to 100, at which
+    logits have the least loss on the validation data.
 
     Ctrl-C returns the best so far; so does a loss that is no number, with a `TuningWarning`. Raises `ValueError` for
     wrong arguments before any work.

@@ -7,6 +7,7 @@ from torch import nn
 
 import optprune_fast as opf
 from optprune_fast.engine.batches import collect
+from optprune_fast.engine.logit_scale import best_scale
 from optprune_fast.tuning.logits import enlarge_logits
 from optprune_fast.tuning.loss import Loss
 
@@ -18,8 +19,8 @@ def data_of(model, seed=1):
     made = torch.Generator().manual_seed(seed)
     inputs = torch.randn(400, 6, generator=made)
     with torch.no_grad():
-        noise = torch.randn(400, 3, generator=made)
-        return inputs, (model(inputs).reshape(400, -1)[:, :3] / MODEST * SURE + noise).argmax(1)
+        outputs = model(inputs).reshape(400, -1)
+        return inputs, (outputs / MODEST * SURE + torch.randn(outputs.shape, generator=made)).argmax(1)
 
 
 def network(*end, seed=0):
@@ -70,6 +71,33 @@ class Tied(nn.Module):
         return self.second(torch.tanh(self.first(x)))
 
 
+class Repeated(nn.Module):
+    """One layer that runs twice: larger, it would change its own input."""
+
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.Linear(6, 6)
+
+    def forward(self, x):
+        return self.layer(torch.tanh(self.layer(x)))
+
+
+class Normalised(nn.Linear):
+    """However large the weight, its rows have length one."""
+
+    def forward(self, x):
+        return F.linear(x, F.normalize(self.weight), self.bias)
+
+
+def normalised(way):
+    model = network()
+    if way is Normalised:
+        model[2] = Normalised(8, 3)
+    else:
+        way(model[2])
+    return model.eval()
+
+
 def frozen():
     model = network()
     model[2].weight.requires_grad_(False)
@@ -78,14 +106,32 @@ def frozen():
 
 @pytest.mark.parametrize(("model", "objective"), [
     (network(nn.Tanh()), "cross_entropy"), (network(nn.ReLU(inplace=True)), "cross_entropy"), (Tied(), "cross_entropy"),
-    (frozen(), "cross_entropy"), (network(), "kl_to_dense"),
-], ids=["ends otherwise", "changed in place", "tied", "not to be trained", "another objective"])
+    (frozen(), "cross_entropy"), (network(), "kl_to_dense"), (Repeated(), "cross_entropy"),
+    (normalised(Normalised), "cross_entropy"), (normalised(nn.utils.parametrizations.weight_norm), "cross_entropy"),
+    (normalised(nn.utils.parametrizations.spectral_norm), "cross_entropy"),
+], ids=["ends otherwise", "changed in place", "tied", "not to be trained", "another objective", "runs twice",
+        "a layer of one's own", "weight norm", "spectral norm"])
 def test_where_there_is_no_such_layer_nothing_changes(model, objective):
-    data = data_of(network())
+    data = data_of(model)
     state = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     assert enlarge(model, data, objective) == 1.0
     assert all(torch.equal(tensor, state[name]) for name, tensor in model.state_dict().items())
-    assert enlarge(network(), data) > 2.0  # it would have been worth something
+    assert best_scale([(model(data[0]).detach(), data[1])], 100.0) > 1.5  # it would have been worth something
+
+
+def test_of_many_samples_some_that_are_spread_evenly_tell(monkeypatch):
+    model = network()
+    inputs, classes = data_of(model)
+    order = classes.argsort(stable=True)  # the first ones would all be of one class
+    expected = enlarge(network(), (inputs, classes))
+    seen = []
+    model.register_forward_hook(lambda module, given, output: seen.append(len(output)))
+    monkeypatch.setattr("optprune_fast.tuning.logits.JUDGED", 200)
+    data = (inputs[order], classes[order])
+    loss = Loss("test", model, collect(data), "cross_entropy")
+    seen.clear()
+    assert enlarge_logits(model, loss, collect(data)) == pytest.approx(expected, rel=0.3)
+    assert seen == [2, 200]  # two to find the layer
 
 
 def test_fine_tuning_starts_from_the_larger_logits():

@@ -130,7 +130,7 @@ class PackedMasks:
                 raise IndexError(f"PackedMasks: mask {index} of {len(self)}")
             index = slice(index % len(self), index % len(self) + 1)
         elif self.device.type != "cpu" and not isinstance(index, slice):
-            index = _sent_index(torch.as_tensor(index), self.device)
+            index = self._sent(torch.as_tensor(index))
         return PackedMasks._of(self.layout, self.words[index])
 
     def __iter__(self) -> Iterator[PackedMasks]:
@@ -167,7 +167,10 @@ class PackedMasks:
             raise ValueError(message(f"PackedMasks {operation}", "masks on different devices", "use .to(device)",
                                      left=self, right=other))
 
-
-def _sent_index(index: Tensor, device: torch.device) -> Tensor:
-    """An index on the device of what it picks from; flags on the CPU are counted there, where that waits for nobody."""
-    return sent(index.nonzero()[:, 0] if index.dtype == torch.bool and index.device.type == "cpu" else index, device)
+    def _sent(self, index: Tensor) -> Tensor:
+        """An index on the masks' device; flags on the CPU are counted there, where that waits for nobody."""
+        if index.dtype == torch.bool and index.device.type == "cpu":
+            if index.shape != (len(self),):
+                raise IndexError(f"PackedMasks: flags {list(index.shape)} for {len(self)} masks")
+            index = index.nonzero()[:, 0]
+        return sent(index, self.device)

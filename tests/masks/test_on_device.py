@@ -86,6 +86,13 @@ def test_counts_are_made_without_a_wait():
     assert all(c.device == META and c.shape == (5,) for c in counts)
 
 
+@pytest.mark.parametrize("flags", [torch.tensor([True, False]), [True] * 4, torch.ones(3, 2, dtype=torch.bool)])
+def test_flags_for_another_number_of_masks_are_an_error_as_on_a_cpu(flags):
+    for masks in (some(3), PackedMasks.full(LAYOUT)[[0, 0, 0]]):
+        with pytest.raises(IndexError):
+            masks[flags]
+
+
 def test_the_layout_is_sent_once():
     first = LAYOUT.valid_on(META)
     assert LAYOUT.valid_on("meta") is first

@@ -104,9 +104,8 @@ def settle(model: nn.Module, mask: opf.PackedMasks, shape: tuple[int, ...]) -> N
 
 def prune(net: nn.Module, model: nn.Module, mask: opf.PackedMasks) -> None:
     """Give a network the model's weights, zeros where the mask has them."""
-    kept = mask.to_dense()
-    net.load_state_dict({name: tensor * kept[name][0] if name in kept else tensor
-                         for name, tensor in model.state_dict().items()})
+    net.load_state_dict(model.state_dict())
+    zero_pruned(net, mask)
 
 
 def rows_of(name: str, options: argparse.Namespace, say: Any) -> list[dict[str, Any]]:

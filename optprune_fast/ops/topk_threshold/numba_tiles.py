@@ -8,7 +8,7 @@ from torch import Tensor
 from optprune_fast.ops.topk_threshold.levels import DTYPES, Array
 from optprune_fast.ops.words import word_count
 
-TILE = 65536  # weights at most, unless a row of a multiple of 64 is one by itself
+TILE = 65536  # weights at most: a place in a tile is a number of 16 bits
 
 
 def tile_types(rows: list[Tensor]) -> list[int]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -21,21 +22,22 @@ STEP = 32  # candidates: a generation without its duplicates takes the graph of 
 MOST_GRAPHS = 4  # each keeps the memory of its values
 
 
-def cuda_graph(work: Callable[[], Tensor]) -> tuple[Callable[[], None], Tensor]:
-    side, current = torch.cuda.Stream(), torch.cuda.current_stream()
-    side.wait_stream(current)
-    with torch.cuda.stream(side):  # once more, since libraries set themselves up in a first call, which is no launch
-        work()
-    current.wait_stream(side)
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
-        out = work()
+def cuda_graph(device: torch.device, work: Callable[[], Tensor]) -> tuple[Callable[[], None], Tensor]:
+    with torch.cuda.device(device):  # a graph holds what the current device is given, which may be another one
+        side, current = torch.cuda.Stream(), torch.cuda.current_stream()
+        side.wait_stream(current)
+        with torch.cuda.stream(side):  # once more, since libraries set themselves up in a first call: that is no launch
+            work()
+        current.wait_stream(side)
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph):
+            out = work()
     return graph.replay, out
 
 
 def capture_for(device: torch.device) -> Capture | None:
     """What captures on this device, or None where nothing can."""
-    return cuda_graph if device.type == "cuda" else None
+    return partial(cuda_graph, device) if device.type == "cuda" else None
 
 
 class Replay:

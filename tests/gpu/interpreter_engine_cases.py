@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 import traceback
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -255,6 +256,31 @@ def test_few_graphs_are_kept():
             replays.sums(words, kind, lambda some: some[:, 0].double(), recorder)
     assert recorder.captured == 12  # each was thrown out by four others before it was asked for again
     assert len(replays._graphs) == device_replay.MOST_GRAPHS
+
+
+def test_a_graph_is_captured_on_the_device_of_the_network(monkeypatch):
+    """On the second of two GPUs, while the first is the current one, a graph would hold nothing."""
+    current, seen = ["cuda:0"], []
+
+    class Within:
+        def __init__(self, device=None):
+            self.device = device
+
+        def __enter__(self):
+            current.append(self.device or current[-1])
+
+        def __exit__(self, *raised):
+            current.pop()
+
+    stream = SimpleNamespace(wait_stream=lambda other: seen.append(str(current[-1])))
+    fakes = {"device": Within, "Stream": lambda: stream, "current_stream": lambda: stream,
+             "stream": lambda side: Within(), "graph": lambda graph: Within(),
+             "CUDAGraph": lambda: SimpleNamespace(replay="again")}
+    for name, fake in fakes.items():
+        monkeypatch.setattr(torch.cuda, name, fake)
+    capture = device_replay.capture_for(torch.device("cuda", 1))
+    assert capture(lambda: seen.append(str(current[-1]))) == ("again", None)
+    assert seen == ["cuda:1"] * 4  # two waits, the first call and the capture
 
 
 # ---- memory

@@ -96,6 +96,9 @@ def rows_linear_samples(dtype: torch.dtype) -> list[Sample]:
         }
         out += [make(B=b, O=9, kept=kept, name=f"B{b}-{name}") for name, kept in masks.items() for b in (1, 17)]
         out += [make(B=b, bias=False, name=f"B{b}-no-bias") for b in (1, 3, 17)]
+        x, shape, *rest = make().arguments
+        out.append(Sample(f"planes-amid-others-{'words' if coded else 'columns'}",
+                          (x, shape, *(torch.stack([plane, plane], -1)[..., 0] for plane in rest)), 300))
     x, shape, *rest = out[0].arguments
     out.append(Sample("x-of-one-dim", (x[0], shape, *rest), 300))
     out.append(Sample("x-of-four-dims", (x[None, :, None], shape, *rest), 300))

@@ -79,6 +79,18 @@ def test_64_bit_offsets_give_the_bits_of_32_bit_offsets(B, coded):
     assert torch.equal(narrow, wide)
 
 
+@pytest.mark.parametrize(("outputs", "wide"), [(2**14, False), (2**18, True)])
+def test_64_bit_offsets_are_taken_where_the_bytes_of_the_words_need_them(outputs, wide, monkeypatch):
+    """2^18 rows of 1024 words: 2^28 words, but 2^31 bytes."""
+    taken = []
+    monkeypatch.setattr(triton_impl, "launch", lambda *arguments, wide: taken.append(wide))
+    sizes = {"values": (outputs,), "places": (outputs, 1024), "counts": (0,), "starts": (outputs + 1,)}
+    types = {"places": torch.int64, "counts": torch.int16, "starts": torch.int32}
+    planes = [torch.empty(size, dtype=types.get(name), device="meta") for name, size in sizes.items()]
+    triton_impl.run(torch.empty(1, 2**16, device="meta"), (outputs, 2**16), *planes)
+    assert taken == [wide]
+
+
 @pytest.mark.parametrize("coded", [False, True], ids=["columns", "words"])
 @pytest.mark.parametrize("B", [1, 3, 17])
 def test_nothing_is_written_around_the_output_and_nothing_read_past_the_end_of_memory(B, coded, to_a_wall):

@@ -25,8 +25,8 @@ CASES = {
     "interpreter_conv_cases.py": len(samples("masked_conv2d")) + 16,
     "interpreter_engine_cases.py": 33,
     "interpreter_rank_cases.py": (len(rank_cases()) + len(samples("topk_threshold")) if EVERYTHING else 7 + 6) + 3,
-    # float32; as many in float16, or every fourth; and 22 cases of single samples
-    "interpreter_rows_cases.py": ROWS + len(range(0, ROWS, 1 if EVERYTHING else 4)) + 22,
+    # float32; as many in float16, or every fourth; and 24 cases of single samples or none
+    "interpreter_rows_cases.py": ROWS + len(range(0, ROWS, 1 if EVERYTHING else 4)) + 24,
 }
 
 pytestmark = pytest.mark.skipif(importlib.util.find_spec("triton") is None, reason="triton is not installed")

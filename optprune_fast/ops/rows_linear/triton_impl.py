@@ -61,16 +61,18 @@ def run(x: Tensor, shape: Sequence[int], values: Tensor, places: Tensor, counts:
         bias: Tensor | None = None) -> Tensor:
     out = x.new_empty(*x.shape[:-1], shape[0])
     if out.numel():
+        values, places, counts, starts = (plane.contiguous() for plane in (values, places, counts, starts))
+        bias = None if bias is None else bias.contiguous()
         samples = out.numel() // shape[0]
         flat = with_unit_steps(x.reshape(samples, shape[1]))
-        wide = needs_wide_offsets(flat, values, places, counts, out)
+        wide = needs_wide_offsets(flat, values, places.view(torch.uint8), counts, out)  # words are read byte by byte
         launch(flat, values, places, counts, starts, bias, out.view(samples, shape[0]), wide=wide)
     return out
 
 
 def launch(x: Tensor, values: Tensor, places: Tensor, counts: Tensor, starts: Tensor, bias: Tensor | None, out: Tensor,
            *, wide: bool) -> None:
-    """Fill `out` [B, O] by the kernel for so many samples; neither B nor O is 0."""
+    """Fill `out` [B, O] by the kernel for so many samples; neither B nor O is 0, and all but x is contiguous."""
     listed, samples = places.dtype == torch.uint8, out.shape[0]
     with device_of(x):
         if samples > (FEW_BY_COLUMNS if listed else FEW_BY_WORDS):

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from optprune_fast.ops.cuda_support import declines_device, declines_dtype
+from optprune_fast.ops.cuda_support import NARROW_LIMIT, declines_device, declines_dtype
 from optprune_fast.ops.precision import DEFAULT, PRECISIONS, declines_precision
 from optprune_fast.runtime import triton
 
@@ -121,13 +121,14 @@ def product(x: Tensor, rows: int, candidates: int, precision: str, *, shared: bo
     """The launch for `rows` outputs of each candidate. large: whether the kernel has registers for the large tiles.
 
     Candidates that share their input are stacked where their rows then take fewer tiles: that is, unless the rows of
-    one fill its tiles exactly.
+    one fill its tiles exactly, or all of them together are more than the kernels count, in 32 bits.
     """
     table, kind, together = LAUNCHES[family(x.device)], arithmetic(x.dtype, precision), candidates if shared else 1
     shape = "narrow" if rows * together <= NARROW else "large" if large and rows * together >= LARGE else "wide"
     launch = table.get((kind, shape)) or table[kind, "wide"]
     apart, stacked = (Product(launch, stack, _constants(launch, x.dtype, precision, wide)) for stack in (False, True))
-    return stacked if shared and stacked.tiles(rows, candidates) < apart.tiles(rows, candidates) else apart
+    fewer = stacked.tiles(rows, candidates) < apart.tiles(rows, candidates)
+    return stacked if shared and fewer and rows * candidates <= NARROW_LIMIT else apart
 
 
 def loss_product(x: Tensor, classes: int, precision: str, *, wide: bool) -> Product:

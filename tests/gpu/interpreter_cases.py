@@ -83,6 +83,8 @@ def test_candidates_are_stacked_where_that_takes_fewer_tiles():
     assert product(x, 10, 64, "fp32", shared=True, wide=False).tiles(10, 64) == 20
     assert product(x, 10, 64, "fp32", shared=False, wide=False).tiles(10, 64) == 64
     assert not product(x, 64, 7, "fp32", shared=True, wide=False).stacked  # tiles of 32, all of them full
+    assert product(x, 10, 2**27, "fp32", shared=True, wide=True).stacked
+    assert not product(x, 10, 2**28, "fp32", shared=True, wide=True).stacked  # more rows than 32 bits count
 
 
 def test_nothing_is_written_around_the_output(sample, judge):

@@ -47,7 +47,7 @@ def check_precision(where: str, name: str) -> None:
     """
     if name not in PRECISIONS:
         raise ValueError(message(where, f"precision must be one of {', '.join(PRECISIONS)}",
-                                 "fp32 is exact to float32, bf16 the fastest", precision=name))
+                                 "fp32 is exact to float32, the others round factors first", precision=name))
 
 
 def chosen(where: str, name: str) -> dict[str, str]:

@@ -148,6 +148,10 @@ class MaskLayout:
     def _valid_on(self) -> dict[torch.device, Tensor]:
         return {}
 
+    def __getstate__(self) -> dict[str, tuple[Layer, ...]]:
+        """Without what is made on first need: it may lie on a device that is not where this is read."""
+        return {"layers": self.layers}
+
     @cached_property
     def _starts(self) -> Tensor:
         return torch.tensor([[x.first_weight, x.columns, x.first_word, x.row_words] for x in self.layers if x.columns])

@@ -6,6 +6,7 @@ reason, a copy from memory that is not sent ahead, `NoWait` refuses.
 
 from __future__ import annotations
 
+import pickle
 from typing import Any
 
 import pytest
@@ -97,6 +98,14 @@ def test_the_layout_is_sent_once():
     first = LAYOUT.valid_on(META)
     assert LAYOUT.valid_on("meta") is first
     assert LAYOUT.valid_on("cpu") is LAYOUT.valid
+
+
+def test_a_layout_is_pickled_without_what_lies_on_a_device():
+    LAYOUT.valid_on(META)
+    again = pickle.loads(pickle.dumps(LAYOUT))
+    assert vars(again) == {"layers": LAYOUT.layers}
+    assert again == LAYOUT
+    assert torch.equal(again.valid_on("cpu"), LAYOUT.valid)
 
 
 @pytest.mark.parametrize("wait", [

@@ -17,7 +17,7 @@ def device_lines(runner: DevicePopulation, samples: int, objective: Objective) -
     fused = runner.last(objective.name) if objective.named else None
     graph = "; as one CUDA graph" if runner.replayed(plan, SHOWN, samples) else "; launched step by step"
     rows: list[tuple[str, ...]] = [("step", "runs in", "weight", "input", "tile", "stored")]
-    rows += [_row(step, step is fused) for step in runner.steps]
+    rows += [_row(step, step is fused, plan.candidates) for step in runner.steps]
     return [
         f"way      plan: the whole network, all candidates of a chunk step by step, on {runner.device}",
         f"multiply {runner.precision} in masked layers; what torch runs, as torch is set",
@@ -27,14 +27,14 @@ def device_lines(runner: DevicePopulation, samples: int, objective: Objective) -
         *aligned(rows)]
 
 
-def _row(step: Step, is_loss: bool) -> tuple[str, ...]:
+def _row(step: Step, is_loss: bool, candidates: int) -> tuple[str, ...]:
     if not isinstance(step, MaskedStep):
         name = step.node.attributes["name"] if step.node.op == "torch" else step.node.op
         return (name, "torch", "", "shared" if step.shared else "own", "", "")
     after = ["bias"] * (step.epilogue.bias is not None) + [step.epilogue.activation] * (
         step.epilogue.activation != "none") + ["loss"] * is_loss
     rows = step.weight.shape[0] // step.node.attributes.get("groups", 1)
-    how = product(step.weight, rows, SHOWN, step.precision, shared=step.shared, wide=False,
+    how = product(step.weight, rows, candidates, step.precision, shared=step.shared, wide=False,
                   large=step.node.op == "linear")
     tile = "" if is_loss else f"{how.launch.tile_b}×{how.launch.tile_o}" + ", stacked" * how.stacked
     return (" + ".join([step.node.op, *after]), "triton", "×".join(map(str, step.layer.shape)),

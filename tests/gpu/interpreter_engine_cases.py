@@ -357,6 +357,8 @@ def test_explain_says_what_runs_where(cases):
     assert ["linear + bias + loss", "triton", "3×4", "own"] in lines
     assert "multiply tf32 in masked layers" in text
     assert "launched step by step" in text
+    one_by_one = [re.split(r"  +", line) for line in cases["residual"].evaluator(memory=1).explain().splitlines()]
+    assert ["conv2d + bias + relu", "triton", "4×2×3×3", "shared", "128×16", "float32"] in one_by_one
 
 
 def test_a_plan_that_is_not_wanted_or_not_possible_goes_layer_by_layer(cases):

@@ -1,4 +1,4 @@
-"""Launches of the masked Triton kernels as a GPU would get them, up to the launch: test_triton_aot.py runs this.
+"""Launches of Triton kernels as a GPU would get them, up to the launch: test_triton_aot.py runs this.
 
 Triton looks at the arguments of a call (sizes of 1, multiples of 16, types) and compiles for them; what it makes of
 ours only such a call can show. A driver that is none stands for that of a card, for the whole process.
@@ -10,10 +10,14 @@ import torch
 from triton.backends.compiler import GPUTarget
 from triton.runtime import driver
 
+from optprune_fast.ops.choose_bits import triton_impl as bits
+from optprune_fast.ops.choose_bits import triton_kernel as bits_kernel
 from optprune_fast.ops.masked_conv2d import triton_impl as conv2d
 from optprune_fast.ops.masked_conv2d import triton_kernel as conv2d_kernel
 from optprune_fast.ops.masked_linear import triton_impl as linear
 from optprune_fast.ops.masked_linear import triton_kernel as linear_kernel
+from optprune_fast.ops.rows_linear import triton_few, triton_many
+from optprune_fast.ops.rows_linear import triton_impl as rows
 from optprune_fast.ops.triton_support import Epilogue
 
 
@@ -45,10 +49,18 @@ class Compiled:
 
 driver.set_active(Driver())
 for module, name in ((linear_kernel, "masked_linear_kernel"), (linear_kernel, "masked_loss_kernel"),
-                     (conv2d_kernel, "masked_conv2d_kernel")):
+                     (conv2d_kernel, "masked_conv2d_kernel"), (bits_kernel, "choose_bits_kernel"),
+                     (triton_few, "one_by_words_kernel"), (triton_few, "few_by_columns_kernel"),
+                     (triton_many, "many_kernel")):
     setattr(module, name, Compiled(getattr(module, name)))
 x, weight, words = torch.zeros(8, 64), torch.zeros(48, 64), torch.zeros(3, 48, 1, dtype=torch.int64)
 linear.fused(x, weight, words, precision="bf16", epilogue=Epilogue(torch.zeros(48), "hardtanh", (float("-inf"), 1.0)))
 linear.losses(torch.zeros(3, 8, 64), weight, words, None, torch.zeros(8, dtype=torch.int64), "error", "tf32x3")
 conv2d.fused(torch.zeros(2, 1, 5, 5), torch.zeros(1, 1, 3, 3), torch.zeros(2, 1, 1, dtype=torch.int64), (1, 1), (1, 1),
              (1, 1), 1, precision="tf32")
+bits.run(torch.zeros(2, 1, dtype=torch.int64), torch.zeros(2, dtype=torch.int64), torch.zeros(2, dtype=torch.int64))
+words, columns = torch.zeros(1, 1, dtype=torch.int64), torch.zeros(1, dtype=torch.uint8)
+counts, starts = torch.zeros(1, dtype=torch.int16), torch.zeros(2, dtype=torch.int32)
+for samples, places in ((1, words), (2, words), (1, columns), (17, columns)):
+    rows.run(torch.zeros(samples, 1), (1, 1), torch.zeros(1), places, counts, starts, None)
+rows.run(torch.zeros(17, 1), (1, 1), torch.zeros(1), words, counts, starts.long(), torch.zeros(1))

@@ -49,12 +49,14 @@ def test_a_shipped_launch(capability, configuration):
 
 
 def test_a_call_compiles_what_a_driver_would_launch():
-    """The first layer stacked in bf16, a loss, and a convolution in which nearly every size is 1."""
+    """The first layer stacked in bf16, a loss, and kernels for which nearly every size is 1."""
     run = subprocess.run([sys.executable, Path(__file__).with_name("compiled_launches.py")], capture_output=True,
                          text=True, check=False)
     assert run.returncode == 0, run.stderr
-    assert run.stdout.splitlines() == ["masked_linear_kernel 3 True", "masked_loss_kernel 3 True",
-                                       "masked_conv2d_kernel 1 True"]
+    assert run.stdout.splitlines() == [
+        "masked_linear_kernel 3 True", "masked_loss_kernel 3 True", "masked_conv2d_kernel 1 True",
+        "choose_bits_kernel 2 True", "one_by_words_kernel 1 True", "many_kernel 1 True", "few_by_columns_kernel 1 True",
+        "many_kernel 1 True", "many_kernel 1 True"]
 
 
 FP32 = LAUNCHES["ampere"]["fp32", "wide"]

@@ -23,8 +23,8 @@ from optprune_fast.plan.graph import Graph
 from optprune_fast.plan.recipe import float_dtype, raw
 from optprune_fast.runtime.errors import message
 
-# Multiply-adds a step under which a generation is one CUDA graph: tensor cores do about as many while the host launches
-# a kernel. Counted, not timed.
+# Multiply-adds a step under which a generation is one CUDA graph: tensor cores should do about as many while the host
+# launches a kernel. An assumption, which nobody has timed.
 SMALL = 2 * 10**9
 
 
@@ -72,8 +72,8 @@ class DevicePopulation:
         dtype, values = float_dtype(self.state), {}
         for node in self.graph.nodes:
             if node.op == "input":
-                kept = PRECISIONS[self.precision].dtype if node.output in self._narrow else dtype
-                values[node.output] = raw(args[node.attributes["index"]].to(self.device), kept)
+                stored = PRECISIONS[self.precision].dtype if node.output in self._narrow else dtype
+                values[node.output] = raw(args[node.attributes["index"]].to(self.device), stored)
         return Inputs(values, samples, dense)
 
     def sums(self, words: Tensor, inputs: Inputs, targets: Tensor | None, objective: str) -> Tensor:

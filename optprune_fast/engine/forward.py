@@ -54,7 +54,7 @@ class MaskedForward:
     def resolve(self, whole: bool = False) -> str:
         """The name of the backend that serves this model's type and device; an error if the one asked for cannot.
 
-        whole:  if it can run whole networks, on a GPU one that does goes before a faster one for single layers
+        whole:  on a GPU, a backend that runs whole networks goes before one that is preferred for single layers
         """
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # what runs in plain torch is said when it runs

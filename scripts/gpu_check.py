@@ -32,6 +32,7 @@ from torch import Tensor
 
 from optprune_fast.ops.masked_linear import masked_linear, operation, triton_impl
 from optprune_fast.ops.masked_linear.reference import masked_linear_reference
+from optprune_fast.ops.precision import PRECISIONS
 from optprune_fast.ops.topk_threshold import cuda_impl as ranks_cuda
 from optprune_fast.ops.topk_threshold import operation as ranks_operation
 from optprune_fast.ops.topk_threshold import triton_impl as ranks_triton
@@ -56,7 +57,6 @@ from benchmarks.masked_forward.gpu_agrees import NETWORKS, network_faults  # noq
 from benchmarks.threshold import gpu as threshold  # noqa: E402
 
 BACKENDS = ("cuda", "triton", "torch")
-PRECISIONS = ("fp32", "tf32x3", "tf32", "fp16", "bf16")
 SECONDS = 400  # after so many nothing new is begun
 DTYPES = (torch.float32, torch.float16, torch.bfloat16)
 Run = Callable[[Tensor, Tensor, Tensor], Tensor]
@@ -283,7 +283,7 @@ def table(rows: list[Row]) -> str:
 
 def main(arguments: list[str] | None = None, *, device: str = "cuda", backends: tuple[str, ...] = BACKENDS,
          tasks: tuple[Task, ...] = TASKS, cases: tuple[threshold.Case, ...] = threshold.CASES, engine: str = "triton",
-         nets: tuple[networks.Case, ...] = networks.CASES, precisions: tuple[str, ...] = PRECISIONS,
+         nets: tuple[networks.Case, ...] = networks.CASES, precisions: tuple[str, ...] = tuple(PRECISIONS),
          models: tuple[str, ...] = tuple(NETWORKS), sparse: tuple[layers.Case, ...] = layers.CASES,
          seconds: float = SECONDS) -> int:
     """All but `arguments` is for the tests of this script, which have no GPU."""

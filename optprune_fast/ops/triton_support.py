@@ -1,4 +1,5 @@
-"""How the masked Triton kernels are launched: one table of tiles, by kind of GPU, arithmetic and shape."""
+"""What launches of Triton kernels share; and of the masked ones, one table of tiles, by kind of GPU, arithmetic and
+shape."""
 
 from __future__ import annotations
 
@@ -143,12 +144,12 @@ def _constants(launch: Launch, dtype: torch.dtype, precision: str, wide: bool) -
 
     kinds = {torch.float32: tl.float32, torch.float16: tl.float16, torch.bfloat16: tl.bfloat16}
     return {"TILE_B": launch.tile_b, "TILE_O": launch.tile_o, "WIDE": wide, "DOT": kinds[factors(dtype, precision)],
-            "PRECISION": PRECISIONS[precision].dot, **compile_options(launch)}
+            "PRECISION": PRECISIONS[precision].dot, **compile_options(launch.warps, launch.stages)}
 
 
-def compile_options(launch: Launch) -> dict[str, Any]:
+def compile_options(warps: int, stages: int = 2) -> dict[str, Any]:
     # enable_fp_fusion is said because its default is about to change in Triton 3.10.
-    return {"num_warps": launch.warps, "num_stages": launch.stages, "enable_fp_fusion": True}
+    return {"num_warps": warps, "num_stages": stages, "enable_fp_fusion": True}
 
 
 # CUDA's limit of the first axis of a grid.

@@ -79,7 +79,8 @@ def machine_code(configuration: Configuration, capability: int) -> MachineCode:
     return compile_triton(
         kernel, signature={name: signature[name] for name in names if name not in constants},
         constants={name: value for name, value in constants.items() if name in names},
-        aligned=[*pointers, *(_ROWS if c.aligned else ())], capability=capability, options=compile_options(launch))
+        aligned=[*pointers, *(_ROWS if c.aligned else ())], capability=capability,
+        options=compile_options(launch.warps, launch.stages))
 
 
 def faults_of(c: Configuration, code: MachineCode) -> list[str]:

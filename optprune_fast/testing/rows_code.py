@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from optprune_fast.ops.triton_support import compile_options
 from optprune_fast.testing.aot import MachineCode, compile_triton
 
 TYPES = {torch.float32: "fp32", torch.float16: "fp16", torch.bfloat16: "bf16"}
@@ -33,10 +34,10 @@ def compile_kernel(name: str, dtype: torch.dtype, capability: int, *, aligned: b
     hints = [n for n in names if n in types and n != "x_b"] + [n for n in names if n in _SIZES and aligned]
     if options is None and name == "many_kernel":
         [config] = [m for m in triton_impl.MANY[dtype] if m.tile_b == constants["TILE_B"]]
-        options = triton_impl.compile_options(config.warps, config.stages)
+        options = compile_options(config.warps, config.stages)
     return compile_triton(
         kernel, signature={n: types.get(n, "i32") for n in names}, constants={**constants, "WIDE": wide},
-        aligned=hints, capability=capability, options=options or triton_impl.compile_options(triton_impl.FEW_WARPS))
+        aligned=hints, capability=capability, options=options or compile_options(triton_impl.FEW_WARPS))
 
 
 def configurations(dtype: torch.dtype) -> Iterator[tuple[str, dict[str, Any]]]:

@@ -10,6 +10,7 @@ import os
 
 import pytest
 
+from optprune_fast.ops.triton_support import compile_options
 from optprune_fast.testing.aot import MachineCode
 from optprune_fast.testing.rows_code import TYPES, compile_kernel, configurations
 
@@ -73,9 +74,7 @@ def test_a_shipped_launch(capability, dtype, aligned, wide, name, constants):
 
 
 def test_the_gate_sees_a_spill():
-    from optprune_fast.ops.rows_linear import triton_impl
-
-    code = compile_kernel(MANY, FULL, 90, aligned=False, options=triton_impl.compile_options(8), TILE_B=64, TILE_O=32,
+    code = compile_kernel(MANY, FULL, 90, aligned=False, options=compile_options(8), TILE_B=64, TILE_O=32,
                           LISTED=True)
     assert code.stack_bytes > 0
     assert code.count("LDL") > 0

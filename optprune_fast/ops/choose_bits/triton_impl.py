@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
-
-import torch
 from torch import Tensor
 
 from optprune_fast.ops.cuda_support import declines_device, with_unit_steps
+from optprune_fast.ops.triton_support import MOST_PROGRAMS, OLDEST_CAPABILITY, device_of
 from optprune_fast.runtime import triton
 
-OLDEST_CAPABILITY = (8, 0)
 # Words of a step, 64 keys each: 8 keys a thread, which do not spill (tests/gpu/test_choose_bits_aot.py).
 BLOCK, WARPS = 32, 8
-MOST_ROWS = 2**31 - 1  # CUDA's limit of the first axis of a grid
 
 
 def missing() -> str | None:
@@ -21,8 +17,8 @@ def missing() -> str | None:
 
 
 def declines(words: Tensor, counts: Tensor, seeds: Tensor) -> str | None:
-    if words.shape[0] > MOST_ROWS:
-        return f"takes at most {MOST_ROWS} rows, not {words.shape[0]}"
+    if words.shape[0] > MOST_PROGRAMS:
+        return f"takes at most {MOST_PROGRAMS} rows, not {words.shape[0]}"
     return None if triton.interpreted() else declines_device(words, OLDEST_CAPABILITY)
 
 
@@ -36,6 +32,6 @@ def run(words: Tensor, counts: Tensor, seeds: Tensor) -> Tensor:
 def launch(words: Tensor, counts: Tensor, seeds: Tensor, out: Tensor) -> None:
     from optprune_fast.ops.choose_bits.triton_kernel import choose_bits_kernel
 
-    with torch.cuda.device(words.device) if words.is_cuda else contextlib.nullcontext():
+    with device_of(words):
         choose_bits_kernel[(words.shape[0],)](words, counts, seeds, out, words.shape[1], words.stride(0), BLOCK=BLOCK,
                                               num_warps=WARPS)

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from optprune_fast.ops.cuda_support import declines_device, declines_dtype, needs_wide_offsets, with_unit_steps
 from optprune_fast.ops.rows import TILE
-from optprune_fast.ops.triton_support import DTYPES, OLDEST_CAPABILITY, device_of
+from optprune_fast.ops.triton_support import DTYPES, OLDEST_CAPABILITY, compile_options, device_of
 from optprune_fast.ops.words import word_count
 from optprune_fast.runtime import triton
 
@@ -131,8 +131,3 @@ def few_for(kept: int, tiles: int, samples: int) -> Few:
     while rows * across * entries * samples > _FEW_SUMS:
         rows, across = (rows // 2, across) if rows > 1 else (rows, across // 2)
     return Few(rows, across, entries)
-
-
-def compile_options(warps: int, stages: int = 2) -> dict[str, Any]:
-    # enable_fp_fusion is said because its default is about to change in Triton 3.10.
-    return {"num_warps": warps, "num_stages": stages, "enable_fp_fusion": True}

@@ -10,16 +10,15 @@ launches find nothing to do.
 
 from __future__ import annotations
 
-import contextlib
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from optprune_fast.ops.topk_threshold.device_plan import BATCH_TILES, Plan, declines_tensors, run_planned
+from optprune_fast.ops.triton_support import OLDEST_CAPABILITY, device_of
 from optprune_fast.runtime import triton
 
-OLDEST_CAPABILITY = (8, 0)
 TILE_WORDS = 64
 # Warps of a program that takes a tile, 16 weights a thread, and of the others; registers of a thread that marks tiles.
 # None of the kernels spills then under Triton 3.6 to 3.8, and two programs fit on a multiprocessor
@@ -42,7 +41,7 @@ def declines(tensors: list[Tensor], *others: object) -> str | None:
 def run(tensors: list[Tensor], k: int, pool: int, words: list[Tensor], pool_words: list[Tensor] | None,
         hint: float | None, nan: str) -> tuple[float, int]:
     """A sample costs less here than what a hint could spare, so the hint is not looked at."""
-    with torch.cuda.device(tensors[0].device) if tensors[0].is_cuda else contextlib.nullcontext():
+    with device_of(tensors[0]):
         return run_planned(lambda plan: launch(plan, drop=nan == "drop"), TILE_WORDS, tensors, k, pool, words,
                            pool_words, nan)
 

@@ -91,6 +91,22 @@ void throw_in_a_phase() {
     }
 }
 
+// Two tasks that wait for each other, in phases that a helper has slept before: only one that is woken is there in time.
+void wake_sleepers() {
+    optprune::parallel_region(2, [](optprune::ParallelRegion &region) {
+        for (int phase = 0; phase < 3; ++phase) {
+            std::atomic<int> begun{0};
+            region.run(2, [&](std::int64_t, std::int64_t) {
+                ++begun;
+                const auto patience = std::chrono::steady_clock::now() + std::chrono::seconds(10);
+                while (begun < 2 && std::chrono::steady_clock::now() < patience) std::this_thread::yield();
+                expect(begun == 2, "a helper that fell asleep is not woken for a phase");
+            });
+            std::this_thread::sleep_for(std::chrono::milliseconds(20));
+        }
+    });
+}
+
 void nest_regions() {
     optprune::parallel_region(3, [](optprune::ParallelRegion &region) {
         for (int phase = 0; phase < 2; ++phase) {
@@ -106,6 +122,7 @@ void nest_regions() {
 }  // namespace
 
 int main() {
+    wake_sleepers();
     std::vector<std::thread> callers;
     for (int caller = 0; caller < 3; ++caller) {
         callers.emplace_back([] {

@@ -102,7 +102,7 @@ def test_more_weights_than_32_bits_count(compiled: None) -> None:
     zeros[-65:] = torch.arange(1, 66).bfloat16()
     for k, pool in ((65, 1), (2**31 + 7, 0)):
         words, pool_words = (torch.zeros(1, 2**25 + 1000, dtype=torch.int64) for _ in range(2))
-        got = topk_threshold(zeros, k, pool, (([words]), [pool_words] if pool else None), backend="native")
+        got = topk_threshold(zeros, k, pool, ([words], [pool_words] if pool else None), backend="native")
         assert got.threshold == (1.0 if k == 65 else 0.0)
         assert words[0, -2:].tolist() == [-(2**63), -1]
         if k == 65:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from numbers import Integral
 
 import torch
 from torch import Tensor
@@ -125,12 +126,13 @@ class PackedMasks:
 
     def __getitem__(self, index: int | slice | Tensor | Sequence[int]) -> PackedMasks:
         """Masks by number, slice, index tensor or boolean tensor; always `PackedMasks`, also for one."""
-        if isinstance(index, int):
+        if isinstance(index, (int, Integral)) or (isinstance(index, Tensor) and index.dim() == 0):
+            index = int(index)
             if not -len(self) <= index < len(self):
                 raise IndexError(f"PackedMasks: mask {index} of {len(self)}")
             index = slice(index % len(self), index % len(self) + 1)
         elif self.device.type != "cpu" and not isinstance(index, slice):
-            index = self._sent(torch.as_tensor(index))
+            index = self._sent(torch.as_tensor(index, dtype=None if len(index) else torch.int64))
         return PackedMasks._of(self.layout, self.words[index])
 
     def __iter__(self) -> Iterator[PackedMasks]:

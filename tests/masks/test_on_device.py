@@ -94,6 +94,10 @@ def test_flags_for_another_number_of_masks_are_an_error_as_on_a_cpu(flags):
             masks[flags]
 
 
+def test_no_numbers_pick_no_masks():
+    assert some(3)[[]].words.shape == (0, LAYOUT.W)
+
+
 def test_the_layout_is_sent_once():
     first = LAYOUT.valid_on(META)
     assert LAYOUT.valid_on("meta") is first

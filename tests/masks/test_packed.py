@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -72,6 +73,12 @@ def test_indices_are_the_flat_numbers_of_kept_weights():
 def test_indices_take_one_mask_at_a_time():
     with pytest.raises(ValueError, match="one mask at a time"):
         masks().indices()
+
+
+@pytest.mark.parametrize("number", [2, np.int64(2), torch.tensor(2), torch.tensor([2]), [2], -2])
+def test_one_mask_is_masks_whatever_kind_of_number_picks_it(number):
+    assert masks()[number].words.shape == (1, LAYOUT.W)
+    assert torch.equal(masks()[number].words[0], masks().words[2])
 
 
 def test_masks_are_picked_by_number_slice_tensor_and_booleans():

@@ -21,14 +21,19 @@ DTYPES = (torch.float32, torch.float16, torch.bfloat16)
 EVERY = 4  # a watched kernel takes up to a hundred times as long
 
 
+def sanitizer() -> str | None:
+    """Where it is; None where it, or what it would watch, is absent."""
+    return None if cuda.missing() else shutil.which("compute-sanitizer")
+
+
 def race_faults() -> list[str]:
-    """What the sanitizer says, tool by tool; nothing where it, or a device, is absent."""
-    sanitizer = shutil.which("compute-sanitizer")
-    if sanitizer is None or cuda.missing():
+    """What the sanitizer says, tool by tool; nothing where there is none."""
+    found = sanitizer()
+    if found is None:
         return []
     faults = []
     for tool in TOOLS:
-        run = subprocess.run([sanitizer, "--tool", tool, "--error-exitcode", "9", sys.executable, "-m", __name__],
+        run = subprocess.run([found, "--tool", tool, "--error-exitcode", "9", sys.executable, "-m", __name__],
                              capture_output=True, text=True, check=False)
         if run.returncode:
             said = [line for line in (run.stdout + run.stderr).splitlines() if line.strip()]

@@ -66,6 +66,7 @@ def test_a_machine_where_all_is_right_gets_a_table_last_and_a_file(run, capsys):
     assert code == 0
     assert written["faults"] == []
     assert {"card", "driver", "date", "commit", "command", "machine"} <= written.keys()
+    assert written["sanitizer"].startswith("none, so races")
     found = {(c["operation"], c["backend"], c["dtype"]): c for c in written["checks"]}
     assert found["masked_linear", "numba", "float32"]["agreed"] > 40
     assert found["masked_linear", "numba", "float16"]["declined"] > 40

@@ -74,11 +74,15 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     return options
 
 
-def rivals_of(dense: nn.Module, last: nn.Module, quick: bool) -> dict[str, Run]:
-    """Dense torch, in both layouts of memory; what is compiled reads the weights that the modules have."""
-    out: dict[str, Run] = {"eager": dense, "channels-last": _channels_last(last)}
-    if not quick:
+def rivals_of(dense: nn.Module, last: nn.Module, pictures: bool, quick: bool) -> dict[str, Run]:
+    """Dense torch, for pictures in both layouts of memory; what is compiled reads the weights that the modules have."""
+    compiled = not quick
+    out: dict[str, Run] = {"eager": dense}
+    if pictures:
+        out["channels-last"] = _channels_last(last)
+    if compiled:
         out["torch.compile"] = torch.compile(dense, dynamic=False)
+    if pictures and compiled:
         out["torch.compile, channels-last"] = _channels_last(torch.compile(last, dynamic=False))
     return out
 
@@ -114,7 +118,7 @@ def rows_of(name: str, options: argparse.Namespace, say: Any) -> list[dict[str, 
     model = network.build().eval()
     dense = copy.deepcopy(model)
     last: nn.Module = copy.deepcopy(model).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    rivals, rows = rivals_of(dense, last, options.quick), []
+    rivals, rows = rivals_of(dense, last, len(network.shape) == 3, options.quick), []
     for scope in options.scopes:
         for sparsity in options.sparsities:
             mask = opf.magnitude(model, sparsity=sparsity, scope=scope).mask

@@ -73,6 +73,7 @@ class Replays:
         if key not in self._graphs:
             if len(self._graphs) == MOST_GRAPHS:
                 self._graphs.popitem(last=False)
-            self._graphs[key] = Replay(work, words.new_zeros(room, words.shape[1]), capture)
+            with torch.inference_mode(False):  # a tensor made in that mode could not be written to outside of it
+                self._graphs[key] = Replay(work, words.new_zeros(room, words.shape[1]), capture)
         self._graphs.move_to_end(key)
         return self._graphs[key](words)

@@ -239,6 +239,18 @@ def test_a_generation_is_captured_when_it_is_asked_for_again(cases, monkeypatch)
     assert (recorder.captured, recorder.replayed) == (1, 3)
 
 
+def test_a_graph_captured_in_inference_mode_serves_outside_of_it():
+    recorder, replays, words = Recorder(), device_replay.Replays(), torch.arange(2).unsqueeze(1)
+
+    def sums():
+        return replays.sums(words, "kind", lambda some: some[:, 0].double(), recorder)
+
+    with torch.inference_mode():
+        assert torch.equal(sums(), sums())
+    assert sums().tolist() == [0, 1]
+    assert (recorder.captured, recorder.replayed) == (1, 2)
+
+
 def test_large_networks_unknown_steps_and_chunks_are_launched_step_by_step(cases, monkeypatch):
     recorder = Recorder()
     monkeypatch.setattr(device_replay, "capture_for", lambda device: recorder)

@@ -24,7 +24,8 @@ def to_onnx(model: nn.Module, mask: PackedMasks, path: PathLike, example: tuple[
 
     model:    any model that the mask's layout fits and `torch.export` takes; it is not changed. Written in eval mode
     mask:     one mask (`result.mask`). Kept weights keep every bit, pruned ones are zero, so that a runtime that uses
-              zeros finds them and every other computes as with a dense model: the file is as large as one
+              zeros finds them and every other computes as with a dense model: the file is as large as one. To fold
+              batch normalisation into weights is left to the runtime
     path:     of the file; written aside and renamed
     example:  the model's arguments. The number of samples stays free if the example has two or more
 
@@ -37,7 +38,7 @@ def to_onnx(model: nn.Module, mask: PackedMasks, path: PathLike, example: tuple[
                                   "pip install 'optprune-fast[onnx]'", path=str(path)))
     if len(mask) != 1:
         raise ValueError(message("to_onnx", "one mask at a time", "masks[i]", mask=mask))
-    size = sum(tensor.nbytes for tensor in model.state_dict().values() if isinstance(tensor, Tensor))
+    size = sum(tensor.nbytes for tensor in (*model.parameters(), *model.buffers()))  # tied ones once
     if size > LARGEST:
         raise ValueError(message("to_onnx", "the weights must fit into one file of 2 GiB",
                                  "opf.export writes files of any size", bytes=size))
@@ -45,7 +46,8 @@ def to_onnx(model: nn.Module, mask: PackedMasks, path: PathLike, example: tuple[
     zero_pruned(pruned, mask)
     free = tuple({0: torch.export.Dim.AUTO} if isinstance(value, Tensor) and value.dim() else None for value in example)
     with write_aside(path) as aside:
-        program = torch.onnx.export(pruned, example, dynamo=True, dynamic_shapes=free, verbose=False)
+        program = torch.onnx.export(pruned, example, dynamo=True, dynamic_shapes=free, verbose=False,
+                                    optimize=False)  # it would fold batch normalisation and write tied weights twice
         assert program is not None
         program.save(aside, external_data=False)
     return Path(path)

@@ -131,9 +131,10 @@ def top_k(documents: Sequence[Document]) -> str:
         from_where(document, "benchmarks.threshold.run")]))
 
 
-def of_each_processor(documents: Sequence[Document], section: Callable[[Document], str]) -> str:
-    """The newest of each processor, the oldest processor first: what layers gain depends on it."""
-    newest = {document["machine"]["processor"]: document for document in documents}
+def of_each_processor(documents: Sequence[Document], section: Callable[[Document], str],
+                      subject: Callable[[Document], object] = lambda document: None) -> str:
+    """The newest of each processor and subject, the oldest first: what layers gain depends on the processor."""
+    newest = {(document["machine"]["processor"], subject(document)): document for document in documents}
     return "\n\n".join(section(document) for document in newest.values())
 
 
@@ -148,7 +149,8 @@ def latencies(documents: Sequence[Document]) -> str:
 
 def whole_networks(documents: Sequence[Document]) -> str:
     return of_each_processor(documents, lambda document: f"{networks.table(document['rows'])}\n\n"
-                             f"{from_where(document, 'benchmarks.deploy.networks')}")
+                             f"{from_where(document, 'benchmarks.deploy.networks')}",
+                             subject=lambda document: networks.named(document["rows"]))
 
 
 def resident(documents: Sequence[Document]) -> str:

@@ -160,9 +160,13 @@ def cell(rivals: dict[str, Run], dense: nn.Module, shape: tuple[int, ...], optio
 
 def table(rows: list[dict[str, Any]]) -> str:
     """For each network milliseconds, times as fast as the best dense way, and the weights' share of dense memory."""
-    networks = dict.fromkeys(row.get("network", "resnet20") for row in rows)
-    return "\n\n".join(_table(NETWORKS[name].title, [row for row in rows if row.get("network", "resnet20") == name])
-                       for name in networks)
+    return "\n\n".join(_table(NETWORKS[name].title, [row for row in rows if name in named([row])])
+                       for name in named(rows))
+
+
+def named(rows: list[dict[str, Any]]) -> tuple[str, ...]:
+    """Which networks the rows are of; the oldest files say none and have but one."""
+    return tuple(dict.fromkeys(row.get("network", "resnet20") for row in rows))
 
 
 def _table(title: str, rows: list[dict[str, Any]]) -> str:

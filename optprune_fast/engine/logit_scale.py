@@ -12,7 +12,7 @@ Part = tuple[Tensor, Tensor]
 
 
 def best_scale(parts: Sequence[Part], most: float) -> float:
-    """The number from 1 to `most` by which logits have the least cross-entropy.
+    """The number from 1 to `most` that logits have to be multiplied with for the least cross-entropy.
 
     parts: (logits [B, C, …], classes [B, …]) each, the mean over what follows the samples taken first
 

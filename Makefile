@@ -42,7 +42,7 @@ $(VENV)/build-tools: constraints.txt | $(VENV)/python-is-new-enough
 	@touch $@
 
 $(VENV)/installed: $(VENV)/build-tools pyproject.toml $(NATIVE)
-	PATH="$(CURDIR)/$(BIN):$$PATH" $(PIP) --no-build-isolation --editable '.[demo,dev,triton]'
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(PIP) --no-build-isolation --editable '.[demo,dev,onnx,triton]'
 	@touch $@
 
 # Numba compiles a cached function anew when its own file has changed, and does not see the files that it calls into.

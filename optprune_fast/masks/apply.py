@@ -6,10 +6,11 @@ import torch
 from torch import nn
 
 from optprune_fast.masks.packed import PackedMasks
+from optprune_fast.runtime.errors import message
 
 
 def zero_pruned(model: nn.Module, mask: PackedMasks) -> None:
-    """Set the weights of `model` that a single mask prunes to zero, in place.
+    """Set the weights of `model` that a single mask prunes to zero, in place. Raises `ValueError` for several masks.
 
     >>> from optprune_fast.masks.magnitude import magnitude
     >>> net = nn.Linear(2, 1, bias=False)
@@ -17,6 +18,8 @@ def zero_pruned(model: nn.Module, mask: PackedMasks) -> None:
     >>> int(net.weight.count_nonzero())
     1
     """
+    if len(mask) != 1:
+        raise ValueError(message("zero_pruned", "one mask at a time", "masks[i] is the i-th of several", mask=mask))
     weights = mask.layout.weights_of(model)
     with torch.no_grad():
         for name, bits in mask.to_dense().items():

@@ -57,8 +57,11 @@ def finetune(model: nn.Module, mask: PackedMasks, data: Data, *, epochs: int = 1
     support = Support("finetune", model, mask)
     training, held_out = parts(data, validation, seed)
     loss = Loss("finetune", model, [*training, *held_out], objective)
-    enlarge_logits(support.model, loss, held_out)
-    train("finetune", support, loss, training, held_out, settings, progress)
+    try:
+        enlarge_logits(support.model, loss, held_out)
+        train("finetune", support, loss, training, held_out, settings, progress)
+    except KeyboardInterrupt:  # before there was anything to train
+        support.model.eval()
     return support.model
 
 

@@ -8,6 +8,7 @@ from torch import nn
 
 import optprune_fast as opf
 from optprune_fast.engine.batches import HELD_OUT, collect, split
+from optprune_fast.masks.apply import zero_pruned
 from optprune_fast.runtime.errors import TuningWarning
 from optprune_fast.tuning import training
 from optprune_fast.tuning.finetune import finetune
@@ -21,6 +22,18 @@ def pruned_are_zero(model, mask):
 
 def cross_entropy(model, data):
     return nn.functional.cross_entropy(model(data[0]), data[1]).item()
+
+
+def test_ctrl_c_while_the_scale_is_looked_for_gives_the_pruned_network(everything, pictures, monkeypatch):
+    def interrupted(model, loss, batches):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("optprune_fast.tuning.finetune.enlarge_logits", interrupted)
+    mask = opf.magnitude(everything, 0.7).mask
+    tuned = finetune(everything.train(), mask, pictures, epochs=2, batch_size=20)
+    assert not tuned.training
+    assert all(torch.equal(weight, Support("", everything, mask).state()[name])
+               for name, weight in tuned.state_dict().items())
 
 
 @pytest.mark.parametrize("optimizer", training.OPTIMIZERS)
@@ -183,3 +196,9 @@ def test_a_mask_of_another_model(everything, pictures):
 def test_a_model_without_anything_to_train(everything, pictures):
     with pytest.raises(ValueError, match="requires_grad"):
         finetune(everything.requires_grad_(False), opf.magnitude(everything, 0.5).mask, pictures)
+
+
+def test_several_masks_are_not_applied_at_once(everything):
+    mask = opf.magnitude(everything, 0.5).mask
+    with pytest.raises(ValueError, match=r"zero_pruned: one mask at a time(.|\n)*masks\[i\]"):
+        zero_pruned(everything, opf.PackedMasks.cat([mask, mask]))

@@ -19,6 +19,7 @@ from optprune_fast.engine.families import distinct
 from optprune_fast.engine.forward import MaskedForward, say_mode
 from optprune_fast.engine.gradients_mean import mean_gradients
 from optprune_fast.engine.hand_over import HandOver, asked_for
+from optprune_fast.engine.logit_scale import check_logit_scale
 from optprune_fast.engine.objective import Objective, UserObjective, ordered_sum
 from optprune_fast.engine.passes import Batches, Pass
 from optprune_fast.masks.layout import MaskLayout
@@ -410,12 +411,3 @@ class Evaluator:
         if masks.device != self._forward.device:
             raise ValueError(message("Evaluator", "masks must be on the model's device",
                                      f"masks.to({str(self._forward.device)!r})", masks=masks))
-
-
-def check_logit_scale(where: str, logit_scale: float, objective: object) -> None:
-    """Raise `ValueError` for a scale that is no positive number, or of logits that the objective does not know."""
-    if not 0 < logit_scale < float("inf"):
-        raise ValueError(message(where, "logit_scale must be above 0", logit_scale=logit_scale))
-    if logit_scale != 1 and objective != "cross_entropy":
-        raise ValueError(message(where, "logit_scale is for cross_entropy, of logits", "leave it at 1",
-                                 logit_scale=logit_scale, objective=objective))

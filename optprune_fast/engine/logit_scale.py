@@ -6,6 +6,8 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
+from optprune_fast.runtime.errors import message
+
 HALVINGS = 30
 JUDGED = 8192  # outputs, at least, on which the best scale is looked for
 Part = tuple[Tensor, Tensor]
@@ -37,3 +39,12 @@ def best_scale(parts: Sequence[Part], most: float) -> float:
         middle = (low * high) ** 0.5
         low, high = (middle, high) if slope(middle) < 0 else (low, middle)
     return low
+
+
+def check_logit_scale(where: str, logit_scale: float, objective: object) -> None:
+    """Raise `ValueError` for a scale that is no positive number, or of logits that the objective does not know."""
+    if not 0 < logit_scale < float("inf"):
+        raise ValueError(message(where, "logit_scale must be above 0", logit_scale=logit_scale))
+    if logit_scale != 1 and objective != "cross_entropy":
+        raise ValueError(message(where, "logit_scale is for cross_entropy, of logits", "leave it at 1",
+                                 logit_scale=logit_scale, objective=objective))

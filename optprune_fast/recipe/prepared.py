@@ -11,7 +11,8 @@ from dataclasses import dataclass, replace
 from torch import nn
 
 from optprune_fast.engine.batches import HELD_OUT, Data, collect, split
-from optprune_fast.engine.evaluator import Evaluator, check_logit_scale
+from optprune_fast.engine.evaluator import Evaluator
+from optprune_fast.engine.logit_scale import check_logit_scale
 from optprune_fast.engine.objective import UserObjective
 from optprune_fast.masks.layout import MaskLayout
 from optprune_fast.masks.packed import PackedMasks

@@ -8,11 +8,12 @@ import pytest
 import torch
 
 from benchmarks import report
-from benchmarks.threshold import floor, table
+from benchmarks.threshold import floor, table, threads
 from benchmarks.threshold.cases import BY_SIZE, LISTS, cases
 from benchmarks.threshold.rivals import WAYS
 from benchmarks.threshold.run import measure
 from benchmarks.threshold.task import Case, WrongMask, check, make, threshold_of
+from optprune_fast.runtime import native
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 NEEDS_FLOOR = pytest.mark.skipif(shutil.which("c++") is None, reason="no c++ to compile the read floor with")
@@ -67,3 +68,15 @@ def test_the_section_shows_times_bars_and_memory():
     assert "| extra memory of the weights', float32 | 100,000 | at most 3.5% | 50.00% | **no** |" in text
     assert "| times faster than the best of torch | 1,000,448 | at least 50 |" in text
     assert all(len(table.cells(row)) == len(table.HEADER) for row in rows)
+
+
+@pytest.mark.skipif(native.missing("topk_threshold") is not None, reason="no compiled module")
+def test_the_threads_are_timed_and_shown(monkeypatch, capsys):
+    monkeypatch.setattr(threads, "SIZES", (1280,))
+    monkeypatch.setattr(threads, "CALLS", 1)
+    before = torch.get_num_threads()
+    threads.main()
+    shown = capsys.readouterr().out
+    assert "| 1,280 |" in shown
+    assert "commit " in shown
+    assert torch.get_num_threads() == before

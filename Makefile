@@ -8,7 +8,7 @@
 #                     STUDY="--quick". STUDY="--data FOLDER --cifar FOLDER" says where MNIST and CIFAR-10 lie
 #   make installs     build and install the package in every supported way, with and without compilers
 #   make sanitizers   the kernel tests on kernels built with address and undefined-behaviour sanitizers
-#   make fuzz         damaged files for the readers of sparse weights, a minute each; SECONDS=600 for ten
+#   make fuzz         damaged files for the readers of sparse weights, by Atheris, a minute each; SECONDS=600 for ten
 #   make gpu-check    for a machine with a GPU and no network: uses its own Python, not .venv
 #   make gpu-code     all that can be checked of the GPU kernels without a GPU: some minutes
 #   make doctor       what runs on this machine
@@ -86,8 +86,16 @@ installs-cheap: install
 sanitizers: install
 	$(BIN)/python scripts/check_sanitizers.py
 
-fuzz: install
-	$(BIN)/python scripts/fuzz_formats.py --seconds $(or $(SECONDS),60)
+# A process a target, as many at a time as there are cores: the fuzzer ends the process that it guides.
+fuzz: $(VENV)/fuzzer
+	$(MAKE) --no-print-directory --jobs $(shell nproc) fuzz-file fuzz-planes fuzz-streams fuzz-foreign
+
+fuzz-%: $(VENV)/fuzzer
+	$(BIN)/python scripts/fuzz_formats.py --guided $* --seconds $(or $(SECONDS),60)
+
+$(VENV)/fuzzer: pyproject.toml constraints.txt | $(VENV)/installed
+	$(PIP) "atheris>=3; python_version >= '3.11' and platform_machine == 'x86_64' and sys_platform == 'linux'"
+	@touch $@
 
 gpu-check:
 	$(PYTHON) -m pip install --no-build-isolation --no-deps .

@@ -1,8 +1,9 @@
-"""A second of damaged inputs for each reader; scripts/fuzz_formats.py runs for as long as one likes."""
+"""A second of damaged inputs for each reader; `make fuzz` guides them by coverage, for as long as one likes."""
 
 from __future__ import annotations
 
 import importlib.util
+import sys
 from pathlib import Path
 
 import pytest
@@ -32,3 +33,9 @@ def test_a_reader_that_fails_otherwise_is_caught(fuzz, monkeypatch, capsys) -> N
     with pytest.raises(IndexError, match="a list index"):
         fuzz.run("planes", 10.0, seed=1)
     assert "planes: input 0 of seed 1 fails: " in capsys.readouterr().err
+
+
+def test_without_atheris_it_says_so_and_makes_mutations(fuzz, monkeypatch, capsys) -> None:
+    monkeypatch.setitem(sys.modules, "atheris", None)
+    fuzz.guided("planes", 0.2, [])
+    assert "planes: Atheris is not installed" in capsys.readouterr().out

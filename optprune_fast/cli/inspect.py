@@ -34,8 +34,9 @@ def inspect(
     report = {
         "layers": layers, "weights": found.layout.n, "budget": found.budget, "sparsity": found.sparsity,
         "kept_small": found.kept_small, "core": int(found.core.count()), "small": found.small,
-        "strategy": found.strategy, "seed": found.seed, "objective": found.objective, "fitness": found.fitness,
-        "baseline": found.baseline, "held_out": found.held_out, "evaluations": found.evaluations,
+        "strategy": found.strategy, "seed": found.seed, "objective": found.objective,
+        "precision": found.precision, "fitness": found.fitness, "baseline": found.baseline,
+        "held_out": found.held_out, "evaluations": found.evaluations,
         "seconds": found.seconds, "stopped_by": found.stopped_by, "history": found.history,
         "base_digest": found.base_digest, "layout_digest": found.layout.digest}
     if json:

@@ -17,6 +17,7 @@ from optprune_fast.cli.search_options import (
     Model,
     Objective,
     Pool,
+    Precision,
     Seed,
     Small,
     StrategyName,
@@ -26,6 +27,7 @@ from optprune_fast.cli.search_options import (
 from optprune_fast.cli.show import Json, number, percent, print_json, print_table, teaching
 from optprune_fast.masks.budgets import SCHEMES
 from optprune_fast.masks.packed import PackedMasks
+from optprune_fast.ops.precision import DEFAULT
 from optprune_fast.recipe import prune as recipe
 from optprune_fast.recipe.result import Result
 from optprune_fast.runtime.errors import message
@@ -50,6 +52,7 @@ def prune(
     objective: Objective = "cross_entropy",
     logit_scale: LogitScale = None,
     backend: Backend = "auto",
+    precision: Precision = DEFAULT,
     validation: Validation = None,
     start: Annotated[str, typer.Option(help=f"Where to start: {', '.join(STARTS)}, or the folder of a result of this "
                                             "sparsity.")] = "magnitude",
@@ -66,7 +69,7 @@ def prune(
     inputs = Inputs.load(model, checkpoint, data, validation)
     result = recipe.prune(inputs.net, inputs.data.train, sparsity, strategy, small, pool, inputs.validation,
                           evaluations, time_limit, seed, objective=objective, backend=backend, logit_scale=logit_scale,
-                          start=start_at, journal=journal, progress=False if json else None)
+                          start=start_at, journal=journal, progress=False if json else None, precision=precision)
     path = result.save(out)
     report = _report(inputs, result, backend, path)
     print_json(report) if json else _print(report)
@@ -88,9 +91,9 @@ def _report(inputs: Inputs, result: Result, backend: str, path: Path) -> dict[st
     rows = [{"method": name, **row} for name, row in zip(METHODS, inputs.judge(masks, result, backend), strict=True)]
     return {"rows": rows, "sparsity": result.sparsity, "budget": result.budget, "kept_small": result.kept_small,
             "strategy": result.strategy, "seed": result.seed, "objective": result.objective,
-            "logit_scale": result.logit_scale, "held_out": result.held_out, "fitness": result.fitness,
-            "baseline": result.baseline, "evaluations": result.evaluations, "seconds": result.seconds,
-            "stopped_by": result.stopped_by, "path": str(path)}
+            "logit_scale": result.logit_scale, "precision": result.precision, "held_out": result.held_out,
+            "fitness": result.fitness, "baseline": result.baseline, "evaluations": result.evaluations,
+            "seconds": result.seconds, "stopped_by": result.stopped_by, "path": str(path)}
 
 
 def _print(report: dict[str, Any]) -> None:

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from optprune_fast.cli.loading import CHECKPOINT_HELP, DATA_HELP, FACTORY_HELP
+from optprune_fast.ops.precision import PRECISIONS
 from optprune_fast.search import STRATEGIES
 
 Model = Annotated[str, typer.Argument(help=FACTORY_HELP)]
@@ -22,4 +23,5 @@ Seed = Annotated[int, typer.Option(help="Of the held-out part and of the search.
 Objective = Annotated[str, typer.Option(help="cross_entropy, error, kl_to_dense, mse_to_dense.")]
 LogitScale = Annotated[float | None, typer.Option(help="Of the logits in cross-entropy; found if not given.")]
 Backend = Annotated[str, typer.Option(help="auto, cuda, triton, native, numba or torch.")]
+Precision = Annotated[str, typer.Option(help=f"How the search multiplies, on triton: {', '.join(PRECISIONS)}.")]
 Validation = Annotated[str | None, typer.Option(help="Data to select by; else 10 % of the train part.")]

@@ -17,6 +17,7 @@ from optprune_fast.cli.search_options import (
     Model,
     Objective,
     Pool,
+    Precision,
     Seed,
     Small,
     StrategyName,
@@ -25,6 +26,7 @@ from optprune_fast.cli.search_options import (
 )
 from optprune_fast.cli.show import Json, number, percent, print_json, print_table, teaching
 from optprune_fast.masks.packed import PackedMasks
+from optprune_fast.ops.precision import DEFAULT
 from optprune_fast.recipe import sweep as recipe
 from optprune_fast.runtime.errors import message
 
@@ -47,6 +49,7 @@ def sweep(
     objective: Objective = "cross_entropy",
     logit_scale: LogitScale = None,
     backend: Backend = "auto",
+    precision: Precision = DEFAULT,
     validation: Validation = None,
     json: Json = False,
 ) -> None:
@@ -59,7 +62,7 @@ def sweep(
     found = recipe.sweep(inputs.net, inputs.data.train, rates, strategy=strategy, small=small, pool=pool,
                          validation=inputs.validation, evaluations=evaluations, time_limit=time_limit, seed=seed,
                          objective=objective, backend=backend, logit_scale=logit_scale,
-                         folder=out, progress=False if json else None)
+                         folder=out, progress=False if json else None, precision=precision)
     report = _report(inputs, found, backend, out)
     print_json(report) if json else _print(report)
 
@@ -86,7 +89,8 @@ def _report(inputs: Inputs, found: recipe.Sweep, backend: str, out: Path) -> dic
              "seconds": result.seconds, "stopped_by": result.stopped_by}
             for result, magnitude, optimized in zip(found.results, judged[::2], judged[1::2], strict=True)]
     return {"dense": dense, "rows": rows, "sparsities": list(found.sparsities), "strategy": first.strategy,
-            "seed": first.seed, "objective": first.objective, "held_out": first.held_out, "out": str(out)}
+            "seed": first.seed, "objective": first.objective, "precision": first.precision,
+            "held_out": first.held_out, "out": str(out)}
 
 
 def _print(report: dict[str, Any]) -> None:

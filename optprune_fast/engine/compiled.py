@@ -89,8 +89,8 @@ class CompiledForward:
         other.batches, other._kept = batches, None
         return other
 
-    def scaled(self, forward: MaskedForward) -> CompiledForward:
-        """The same over the same data, but for the scale of the logits, which `forward` has anew."""
+    def through(self, forward: MaskedForward) -> CompiledForward:
+        """The same over the same data, but for the scale of the logits and the precision, which `forward` has anew."""
         other = copy(self)
         other.forward, ratio = forward, forward.logit_scale / self.forward.logit_scale
         other._graphs = {kind: with_logit_scale(graph, ratio) for kind, graph in self._graphs.items()}

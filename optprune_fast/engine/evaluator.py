@@ -252,17 +252,39 @@ class Evaluator:
         check_logit_scale("Evaluator.scaled", logit_scale, self.objective.name if self.objective.named else None)
         if logit_scale == self.logit_scale:
             return self
-        other = copy(self)
-        other._forward = copy(self._forward)
-        other._forward.logit_scale = logit_scale
-        other._last_masks = None
-        other._compiled = self._compiled.scaled(other._forward)
-        other._hand_over = self._hand_over.over(other._compiled)
-        return other
+        forward = copy(self._forward)
+        forward.logit_scale = logit_scale
+        return self._through(forward)
 
     @property
     def logit_scale(self) -> float:
         return self._forward.logit_scale
+
+    def in_fp32(self) -> Evaluator:
+        """An evaluator of the same network on the same data, whose masked layers multiply in fp32, as every backend's
+        can. It shares the snapshot of the weights; after `refresh()`, make it anew.
+
+        >>> ev = Evaluator(nn.Linear(3, 2), (torch.randn(4, 3), torch.tensor([0, 1, 0, 1])), backend="torch")
+        >>> ev.in_fp32() is ev
+        True
+        """
+        if self.precision == DEFAULT:
+            return self
+        forward = copy(self._forward)
+        forward.precision = DEFAULT
+        return self._through(forward)
+
+    @property
+    def precision(self) -> str:
+        return self._forward.precision
+
+    def _through(self, forward: MaskedForward) -> Evaluator:
+        """The same, by way of this one."""
+        other = copy(self)
+        other._forward, other._last_masks = forward, None
+        other._compiled = self._compiled.through(forward)
+        other._hand_over = self._hand_over.over(other._compiled)
+        return other
 
     def _over(self, batches: Batches) -> Evaluator:
         other = copy(self)

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from optprune_fast.engine.batches import Batch
 from optprune_fast.engine.evaluator import Evaluator
+from optprune_fast.ops.precision import chosen
 from optprune_fast.runtime.files import sha256_tensors
 from optprune_fast.search.encoding import encode
 from optprune_fast.search.problem import Problem
@@ -29,6 +30,7 @@ def identity(problem: Problem, strategy: Strategy, limits: Limits, validation: E
         "backend": evaluator.backend, "weights": sha256_tensors(evaluator.weights),
         "masks": sha256_tensors({name: getattr(problem, name).words for name in ("core", "pool", "start")}),
         "data": _digest(evaluator.batches), "validation": _digest(validation.batches),
+        **chosen("prune", evaluator.precision),
     }
 
 

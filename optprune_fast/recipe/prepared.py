@@ -16,6 +16,7 @@ from optprune_fast.engine.logit_scale import check_logit_scale
 from optprune_fast.engine.objective import UserObjective
 from optprune_fast.masks.layout import MaskLayout
 from optprune_fast.masks.packed import PackedMasks
+from optprune_fast.ops.precision import DEFAULT, check_precision
 from optprune_fast.recipe.identity import identity
 from optprune_fast.recipe.result import Result, weights_digest
 from optprune_fast.runtime.dispatch import check_backend
@@ -54,7 +55,7 @@ class Prepared:
     def of(model: nn.Module, data: Data, sparsities: Sequence[float], strategy: str | Strategy, small: float | None,
            pool: float | None, validation: Data | None, evaluations: int | None, time_limit: float | None, seed: int,
            objective: str | UserObjective, backend: str, layout: MaskLayout | None,
-           logit_scale: float | None = None) -> Prepared:
+           logit_scale: float | None = None, precision: str = DEFAULT) -> Prepared:
         """The arguments are those of `prune`, and are checked before the data are read."""
         # A time limit that nobody asked for would make the mask depend on the machine's speed.
         limits = Limits(evaluations, TIME_LIMIT if time_limit is None and evaluations is None else time_limit)
@@ -65,6 +66,7 @@ class Prepared:
         share, reach = SMALL if small is None else small, POOL if pool is None else pool
         check_shares(share, reach)
         check_backend(backend)
+        check_precision("prune", precision)
         if logit_scale is not None:
             check_logit_scale("prune", logit_scale, objective)
         batches = collect(data)
@@ -74,7 +76,8 @@ class Prepared:
         else:
             calibration, held_out, name = batches, collect(validation), "validation data of the caller"
         # Which candidates go to torch differs between instruction sets, and a seed must give one mask on all of them.
-        evaluator = Evaluator(model, calibration, objective, backend, layout=layout, hand_over=False)
+        evaluator = Evaluator(model, calibration, objective, backend, layout=layout, hand_over=False,
+                              precision=precision)
         judge = evaluator.on(held_out)
         if strategy == "auto":
             searcher = auto(evaluator, limits.seconds)
@@ -108,7 +111,7 @@ class Prepared:
             held_out=self.held_out, evaluations=outcome.evaluations, seconds=outcome.seconds,
             stopped_by=outcome.stopped_by, base_digest=weights_digest(self.calibration.weights),
             screened=problem.work.screened, gradient_passes=problem.work.gradients,
-            logit_scale=scale, calibration_fitness=calibration)
+            logit_scale=scale, calibration_fitness=calibration, precision=self.calibration.precision)
 
     def _scale(self, problem: Problem, journal: Journal | None) -> float:
         """Of the logits in the search. One that goes on from its journal has the scale that it had."""
@@ -120,9 +123,10 @@ class Prepared:
         return find_logit_scale(problem, self.validation, self.limits.seconds)
 
     def _judged(self, problem: Problem, found: PackedMasks) -> tuple[PackedMasks, float, float, float]:
-        """(mask, its fitness, that of magnitude's mask, its calibration fitness): of logits as they are, whatever the
-        search multiplied them with. What is then worse than magnitude's mask on the held-out part is not returned."""
-        both = self.validation(PackedMasks.cat([found, problem.magnitude]))
+        """(mask, its fitness, that of magnitude's mask, its calibration fitness): of logits as they are and in fp32,
+        whatever the search multiplied, and how. What is then worse than magnitude's mask on the held-out part is not
+        returned."""
+        both = self.validation.in_fp32()(PackedMasks.cat([found, problem.magnitude]))
         fitness, baseline = both.nan_to_num(math.inf, math.inf).tolist()
         mask = found if fitness <= baseline else problem.magnitude
-        return mask, min(fitness, baseline), baseline, float(self.calibration(mask)[0])
+        return mask, min(fitness, baseline), baseline, float(self.calibration.in_fp32()(mask)[0])

@@ -10,6 +10,7 @@ from optprune_fast.engine.batches import Data
 from optprune_fast.engine.objective import UserObjective
 from optprune_fast.masks.layout import MaskLayout
 from optprune_fast.masks.packed import PackedMasks
+from optprune_fast.ops.precision import DEFAULT
 from optprune_fast.recipe.prepared import Prepared
 from optprune_fast.recipe.result import Result
 from optprune_fast.search.strategy import Strategy
@@ -20,7 +21,8 @@ def prune(model: nn.Module, data: Data, sparsity: float = 0.95, strategy: str | 
           evaluations: int | None = None, time_limit: float | None = None, seed: int = 0, *,
           objective: str | UserObjective = "cross_entropy", backend: str = "auto", layout: MaskLayout | None = None,
           logit_scale: float | None = None, start: str | PackedMasks = "magnitude",
-          journal: str | os.PathLike[str] | None = None, progress: bool | None = None) -> Result:
+          journal: str | os.PathLike[str] | None = None, progress: bool | None = None,
+          precision: str = DEFAULT) -> Result:
     """Find which weights of a trained network to keep: large ones, and the small ones that help the real loss.
 
     model:        any trained `nn.Module`; it is never changed
@@ -42,6 +44,8 @@ def prune(model: nn.Module, data: Data, sparsity: float = 0.95, strategy: str | 
     journal:      a file from which a search that was stopped, by Ctrl-C or a kill, goes on when it is started again
                   with the same arguments; under a limit of evaluations it ends bit for bit like one never stopped
     progress:     True, False, or None: a bar on a terminal and silence elsewhere
+    precision:    how the search multiplies in masked layers, as `Evaluator` takes it: a choice of the triton backend.
+                  Gradients are torch's, and what is returned was judged in fp32
     returns:      `Result`; its `fitness` and the `baseline` of magnitude pruning are on the validation data, of logits
                   as they are
 
@@ -56,5 +60,5 @@ def prune(model: nn.Module, data: Data, sparsity: float = 0.95, strategy: str | 
     (32, True)
     """
     ready = Prepared.of(model, data, [sparsity], strategy, small, pool, validation, evaluations, time_limit, seed,
-                        objective, backend, layout, logit_scale)
+                        objective, backend, layout, logit_scale, precision)
     return ready.search(ready.problem(sparsity, start), sparsity, journal, progress)

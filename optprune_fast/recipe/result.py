@@ -14,6 +14,7 @@ from optprune_fast.masks.apply import zero_pruned
 from optprune_fast.masks.layout import MaskLayout
 from optprune_fast.masks.packed import PackedMasks
 from optprune_fast.masks.torch_prune import to_torch_prune
+from optprune_fast.ops.precision import DEFAULT
 from optprune_fast.runtime.errors import IntegrityError, message
 from optprune_fast.runtime.files import load_tensors, save_tensors, sha256_tensors
 
@@ -34,6 +35,8 @@ class Result:
     base_digest:  SHA-256 of the prunable weights that the mask was found for
     logit_scale:  what the search multiplied logits with, and so what its history is of; the other figures are of
                   logits as they are. For probabilities, multiply the last layer by it; `finetune` finds its own
+    precision:    how the search multiplied in masked layers, and so what its history is of; the other figures are of
+                  fp32
     calibration_fitness:  of the mask, on the data that the search saw; how far `fitness` lies above it is what the
                   search has overfitted. None where a file does not say
     screened, gradient_passes:  what the search spent beside its evaluations, in passes over all calibration data:
@@ -60,6 +63,7 @@ class Result:
     gradient_passes: float = 0.0
     logit_scale: float = 1.0
     calibration_fitness: float | None = None
+    precision: str = DEFAULT
 
     @property
     def layout(self) -> MaskLayout:

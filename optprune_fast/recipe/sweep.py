@@ -14,6 +14,7 @@ from torch import nn
 from optprune_fast.engine.batches import Data
 from optprune_fast.engine.objective import UserObjective
 from optprune_fast.masks.layout import MaskLayout
+from optprune_fast.ops.precision import DEFAULT
 from optprune_fast.recipe.prepared import Prepared
 from optprune_fast.recipe.result import FILE, Result
 from optprune_fast.recipe.sweep_folder import claim, journal_in, rate_folder, written_sparsities
@@ -73,7 +74,7 @@ def sweep(model: nn.Module, data: Data, sparsities: Sequence[float] = SPARSITIES
           evaluations: int | None = None, time_limit: float | None = None, seed: int = 0,
           objective: str | UserObjective = "cross_entropy", backend: str = "auto", layout: MaskLayout | None = None,
           logit_scale: float | None = None, folder: str | os.PathLike[str] | None = None,
-          progress: bool | None = None) -> Sweep:
+          progress: bool | None = None, precision: str = DEFAULT) -> Sweep:
     """Find masks for many sparsities, so that one can be chosen by what it costs.
 
     sparsities:   ascending, each in [0, 1)
@@ -99,7 +100,7 @@ def sweep(model: nn.Module, data: Data, sparsities: Sequence[float] = SPARSITIES
     """
     rates = _ascending(sparsities)
     ready = Prepared.of(model, data, rates, strategy, small, pool, validation, evaluations, time_limit, seed,
-                        objective, backend, layout, logit_scale)
+                        objective, backend, layout, logit_scale, precision)
     place = None if folder is None else claim(folder, rates)
     results: list[Result] = []
     try:

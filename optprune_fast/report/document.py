@@ -16,7 +16,7 @@ Row = dict[str, Any]
 Document = dict[str, Any]
 PARTS = ("calibration", "validation", "test")
 _PLAIN = ("sparsity", "strategy", "small", "seed", "budget", "kept_small", "fitness", "baseline", "evaluations",
-          "seconds", "stopped_by", "held_out", "base_digest", "logit_scale")
+          "seconds", "stopped_by", "held_out", "base_digest", "logit_scale", "precision")
 
 
 def document(runs: list[Run], judges: Judges) -> Document:

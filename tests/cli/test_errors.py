@@ -18,6 +18,8 @@ CASES = [
     ((NET, "--data", "data.npz", "--sparsity", "95"), r"sparsity must lie in \[0, 1\)"),
     ((NET, "--data", "data.npz", "--strategy", "magic"), "one of auto, annealing, .*, swap"),
     ((NET, "--data", "data.npz", "--backend", "magic"), "backend must be one of"),
+    ((NET, "--data", "data.npz", "--precision", "half"), "precision must be one of fp32, tf32x3, tf32, fp16, bf16"),
+    ((NET, "--data", "data.npz", "--precision", "tf32", "--backend", "torch"), "torch: has no choice of precision"),
     ((NET, "--data", "data.npz", "--small", "2"), r"small must lie in \[0, 1\]"),
     ((NET, "--data", "data.npz", "--evaluations", "0"), "evaluations must be at least 1"),
     ((NET, "--data", "data.npz", "--out", "data.npz"), "--out must be a folder"),

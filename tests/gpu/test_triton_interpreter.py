@@ -24,6 +24,7 @@ CASES = {
     "interpreter_cases.py": 2 * (len(samples("masked_linear")) + 3 + 2) + 41,
     "interpreter_conv_cases.py": len(samples("masked_conv2d")) + 16,
     "interpreter_engine_cases.py": 34,
+    "interpreter_search_cases.py": 4,
     "interpreter_rank_cases.py": (len(rank_cases()) + len(samples("topk_threshold")) if EVERYTHING else 7 + 6) + 3,
     # float32; as many in float16, or every fourth; and 24 cases of single samples or none
     "interpreter_rows_cases.py": ROWS + len(range(0, ROWS, 1 if EVERYTHING else 4)) + 24,

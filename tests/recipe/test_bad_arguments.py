@@ -8,6 +8,7 @@ import torch
 from optprune_fast.masks.layout import MaskLayout
 from optprune_fast.models import MLP
 from optprune_fast.recipe.prune import prune
+from optprune_fast.recipe.sweep import sweep
 from optprune_fast.runtime.errors import BackendError
 
 NAN = float("nan")
@@ -34,6 +35,7 @@ class Untouched:
     ({"time_limit": 0}, "prune: time_limit must be more than 0 seconds\n  time_limit  0"),
     ({"time_limit": -1}, "prune: time_limit must be more than 0 seconds"),
     ({"strategy": "tabu"}, "strategy: one of auto, .*, swap, .*or a Strategy of your own\n  strategy  'tabu'"),
+    ({"precision": "half"}, "prune: precision must be one of fp32, tf32x3, tf32, fp16, bf16\n  precision  'half'"),
     ({"backend": "abacus"}, "backend must be one of auto, .*, not 'abacus'"),
 ])
 def test_a_wrong_argument_is_an_error_before_the_data_are_read(network, arguments, text):
@@ -60,6 +62,12 @@ def test_an_objective_of_the_wrong_shape_is_an_error(network, samples):
 def test_a_backend_that_cannot_run_here_is_an_error(network, samples):
     with pytest.raises(BackendError, match="cuda"):
         prune(network, samples, backend="cuda")
+
+
+@pytest.mark.parametrize("search", [prune, sweep])
+def test_a_precision_that_the_backend_has_no_choice_of_is_an_error(network, samples, search):
+    with pytest.raises(BackendError, match=r"backend='torch' cannot serve[\s\S]*has no choice of precision"):
+        search(network, samples, backend="torch", precision="tf32")
 
 
 @pytest.mark.parametrize("data", [[], (torch.empty(0, 16), torch.empty(0, dtype=torch.int64))], ids=["list", "tensors"])

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks import plots, results
+from benchmarks import plots, store
 from benchmarks.deploy import disk, latency, networks
 from benchmarks.deploy import memory as deploy_memory
 from benchmarks.moves import run as moves
@@ -184,7 +184,7 @@ def filled(page: str, name: str, content: str) -> str:
 def newest(name: str, folder: Path) -> list[Document]:
     """The documents of a kind that the latest one's processor measured on its day, oldest first: one run of a benchmark
     may fill several, and each names its commit. All of them where each has a place of its own."""
-    documents: list[Document] = list(results.read(name, folder))
+    documents: list[Document] = list(store.read(name, folder))
     if name in EACH_HAS_A_PLACE:
         return documents
     return [document for document in documents if _where_and_when(document) == _where_and_when(documents[-1])]
@@ -195,7 +195,7 @@ def _where_and_when(document: Document) -> tuple[str, str]:
     return machine["processor"], machine["date"][:10]
 
 
-def main(folder: Path = results.FOLDER, docs: Path = DOCS, readme: Path | None = None,
+def main(folder: Path = store.FOLDER, docs: Path = DOCS, readme: Path | None = None,
          only: Sequence[str] = tuple(SECTIONS)) -> list[str]:
     """The newest files of each kind, or of some; returns the names of the sections that were written. readme: gets a
     summary."""

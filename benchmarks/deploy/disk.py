@@ -24,7 +24,7 @@ import torch
 from torch import Tensor, nn
 
 import optprune_fast as opf
-from benchmarks.results import ASIDE, write
+from benchmarks.store import ASIDE, write
 from optprune_fast.bench import markdown
 from optprune_fast.bench.machine import describe_machine
 from optprune_fast.data import load

@@ -9,6 +9,7 @@ import copy
 import statistics
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -95,11 +96,11 @@ def _layers(device: str) -> Iterator[str]:
 def _wide(device: str) -> Iterator[str]:
     """Where 32-bit offsets suffice, 64-bit ones give the same bits."""
     for sample in samples("rows_linear", torch.bfloat16):
-        x, shape, *planes = moved(sample.arguments, device)
+        x, shape, values, places, counts, starts, bias = moved(sample.arguments, device)
         if x.dim() == 2 and x.shape[0] * shape[0]:
             narrow, wide = (x.new_full((x.shape[0], shape[0]), float("nan")) for _ in range(2))
-            triton_impl.launch(x.contiguous(), *planes, narrow, wide=False)
-            triton_impl.launch(x.contiguous(), *planes, wide, wide=True)
+            for out in (narrow, wide):
+                triton_impl.launch(x.contiguous(), values, places, counts, starts, bias, out, wide=out is wide)
             if not torch.equal(narrow, wide):
                 yield f"{sample.name}: 64-bit offsets change bits"
 
@@ -148,7 +149,7 @@ def measure(device: str, cases: Sequence[Case], backends: Sequence[str],
         dense, planes = _weights(sparsity, rows, columns, device)
         for case in (c for c in cases if (c.sparsity, c.rows, c.columns) == (sparsity, rows, columns)):
             x = torch.randn(case.batch, columns, device=device, dtype=dense.dtype)
-            plain = _timed(lambda x=x, dense=dense: nn.functional.linear(x, dense), times_us, device, flushed)
+            plain = _timed(partial(nn.functional.linear, x, dense), times_us, device, flushed)
             yield Row(asdict(case), "dense", *plain, 1.0, 1.0)
             for way, held in planes.items():
                 def run(x: Tensor = x, held: Any = held, shape: tuple[int, int] = (rows, columns)) -> Any:

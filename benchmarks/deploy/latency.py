@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from benchmarks.deploy.task import LAYERS, Layer, layer
-from benchmarks.results import ASIDE, write
+from benchmarks.store import ASIDE, write
 from optprune_fast.bench.machine import describe_machine, on_threads
 from optprune_fast.bench.table import markdown
 

@@ -21,7 +21,7 @@ import torch
 from torch import nn
 
 import optprune_fast as opf
-from benchmarks.results import ASIDE, write
+from benchmarks.store import ASIDE, write
 from optprune_fast.bench.machine import describe_machine
 from optprune_fast.bench.memory import CLEAR, STATUS
 from optprune_fast.bench.table import markdown

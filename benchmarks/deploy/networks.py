@@ -25,7 +25,7 @@ from torch import Tensor, nn
 import optprune_fast as opf
 from benchmarks.deploy.architectures import EfficientNetLite0, MiniLM
 from benchmarks.deploy.latency import measured
-from benchmarks.results import ASIDE, write
+from benchmarks.store import ASIDE, write
 from optprune_fast.bench.machine import describe_machine, on_threads
 from optprune_fast.bench.table import markdown
 from optprune_fast.deploy.network import compile_network

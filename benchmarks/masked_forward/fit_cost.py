@@ -13,7 +13,7 @@ from typing import Any
 
 from benchmarks.masked_forward.run import make
 from benchmarks.masked_forward.task import NETWORKS
-from benchmarks.results import ASIDE, write
+from benchmarks.store import ASIDE, write
 from optprune_fast.bench import OURS, compare, markdown
 from optprune_fast.bench.machine import describe_machine
 from optprune_fast.bench.race import Rules

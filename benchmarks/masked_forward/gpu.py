@@ -13,12 +13,14 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from optprune_fast.bench.problem import Masks, Problem, fresh_masks
+from optprune_fast.bench.rival import Prepared
 from optprune_fast.bench.rivals import compiled, loop, vmap
 from optprune_fast.engine.device_replay import cuda_graph
 from optprune_fast.engine.evaluator import Evaluator
@@ -125,9 +127,12 @@ def ways(case: Case, problem: Problem, masks: Masks, backend: str, precision: st
     if case.compile:
         yield "compiled vmap", lambda: partial(compiled.prepare_vmap(same, masks).fitness, masks)
     if device == "cuda":
-        yield "graph of vmap", lambda: _graph(partial(vmap.prepare(same, masks).fitness, masks))
+        def graph(prepare: Callable[[Problem, Masks], Prepared]) -> Way:
+            return _graph(device, partial(prepare(same, masks).fitness, masks))
+
+        yield "graph of vmap", lambda: graph(vmap.prepare)
         if case.compile:
-            yield "graph of compiled", lambda: _graph(partial(compiled.prepare_vmap(same, masks).fitness, masks))
+            yield "graph of compiled", lambda: graph(compiled.prepare_vmap)
     if all(isinstance(layer, nn.Linear) for layer in problem.layers.values()):
         yield "dense product", lambda: _dense(same, case)
 
@@ -137,9 +142,9 @@ def _evaluator(problem: Problem, data: tuple[Tensor, Tensor], backend: str, prec
                      hand_over=False)
 
 
-def _graph(way: Way) -> Way:
+def _graph(device: str, way: Way) -> Way:
     way()
-    replay, out = cuda_graph(way)
+    replay, out = cuda_graph(torch.device(device), way)
 
     def run() -> Tensor:
         replay()
@@ -197,7 +202,7 @@ def _with_ratios(rows: list[Row]) -> Iterator[Row]:
 @contextmanager
 def torch_precision(name: str) -> Iterator[None]:
     """How torch multiplies float32 on a GPU while ours multiplies in this precision."""
-    settings = torch.backends.cuda.matmul, torch.backends.cudnn
+    settings: tuple[Any, ...] = torch.backends.cuda.matmul, torch.backends.cudnn
     before = [setting.allow_tf32 for setting in settings]
     try:
         for setting in settings:

@@ -13,7 +13,7 @@ from functools import partial
 from typing import Any
 
 from benchmarks.masked_forward.task import NETWORKS, problem
-from benchmarks.results import ASIDE, write
+from benchmarks.store import ASIDE, write
 from optprune_fast.bench import Problem, cells, chosen, compare, markdown
 from optprune_fast.bench.machine import describe_machine
 from optprune_fast.bench.race import Rules

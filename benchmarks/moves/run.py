@@ -14,6 +14,7 @@ import statistics
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from torch import Tensor
@@ -21,7 +22,7 @@ from torch import Tensor
 import optprune_fast as opf
 from benchmarks.moves import incremental
 from benchmarks.moves.task import NETWORKS, check, fresh_swaps, parent_of, problem
-from benchmarks.results import ASIDE, write
+from benchmarks.store import ASIDE, write
 from optprune_fast.bench import markdown
 from optprune_fast.bench.machine import describe_machine, on_threads
 from optprune_fast.masks.operators import swap
@@ -58,7 +59,7 @@ def measure(name: str, backend: str, samples: int, moves: int, threads: int, rou
         for number in range(rounds + 1):
             swaps = fresh_swaps(parent, moves, 2 + number)
             for way, run in ways.items():
-                taken[way].append(seconds(lambda run=run, swaps=swaps: run(swaps)))
+                taken[way].append(seconds(partial(run, swaps)))
     rows = []
     population = statistics.median(taken["population"][1:])
     for way, (_, *times) in taken.items():  # the first round warms up

@@ -19,10 +19,11 @@ import time
 import torch
 
 import optprune_fast as opf
-from optprune_fast.data import load
+from optprune_fast.data import Samples, load
 from optprune_fast.models import MLP
 from optprune_fast.models.train import accuracy, train
-from optprune_fast.search import ADAPTERS, STRATEGIES
+from optprune_fast.search import STRATEGIES
+from optprune_fast.search.adapters import ADAPTERS
 
 SPARSITIES = (0.9, 0.95, 0.98)
 SCOPES = ("global", "uniform", "erk", "lamp")
@@ -33,10 +34,12 @@ ROWS = [*((name, 1.0, 1.0) for name in ("auto", *STRATEGIES, *INSTALLED)),
         ("swap", 0.3, 0.1), ("swap", 0.1, 1.0)]
 
 
-def network(seed: int) -> tuple[MLP, object]:
+def network(seed: int) -> tuple[MLP, Samples, Samples]:
+    """A trained network, its training data and its test data."""
     data = load("digits", seed=seed)
+    assert data.test is not None
     torch.manual_seed(seed)
-    return train(MLP((64, 64, 32, 10)), data.train, epochs=40, seed=seed), data
+    return train(MLP((64, 64, 32, 10)), data.train, epochs=40, seed=seed), data.train, data.test
 
 
 def main() -> None:
@@ -47,23 +50,24 @@ def main() -> None:
     torch.set_num_threads(1)  # small layers: a second thread costs more than it brings
     networks = [network(seed) for seed in range(options.seeds)]
 
-    def score(model: MLP, data: object, mask: opf.PackedMasks) -> float:
-        return 100 * float(opf.Evaluator(copy.deepcopy(model), data.test).metrics(mask)["accuracy"][0])
+    def score(model: MLP, test: Samples, mask: opf.PackedMasks) -> float:
+        return 100 * float(opf.Evaluator(copy.deepcopy(model), test).metrics(mask)["accuracy"][0])
 
     rates = " | ".join(f"{s:.0%}" for s in SPARSITIES)
     print(f"| strategy | small | pool | {rates} | evaluations | screened | gradient passes | seconds a search |")
     print("|---|---|---|" + "---|" * (len(SPARSITIES) + 4))
     for scope in SCOPES:
-        kept = [statistics.mean(score(m, d, opf.magnitude(m, s, scope).mask) for m, d in networks) for s in SPARSITIES]
+        kept = [statistics.mean(score(m, test, opf.magnitude(m, s, scope).mask) for m, _, test in networks)
+                for s in SPARSITIES]
         print(f"| magnitude, {scope} | | | {' | '.join(f'{a:.1f}' for a in kept)} | | | | |")
-    print(f"| dense | | | {statistics.mean(100 * accuracy(m, d.test) for m, d in networks):.1f} | | | | | | |")
+    print(f"| dense | | | {statistics.mean(100 * accuracy(m, test) for m, _, test in networks):.1f} | | | | | | |")
     for strategy, small, pool in ROWS:
         cells, searches = [], []
         start = time.process_time()
         for sparsity in SPARSITIES:
-            found = [opf.prune(m, d.train, sparsity, strategy, small, pool, evaluations=options.evaluations, seed=seed)
-                     for seed, (m, d) in enumerate(networks)]
-            cells.append([(m, d, result.mask) for (m, d), result in zip(networks, found, strict=True)])
+            found = [opf.prune(m, data, sparsity, strategy, small, pool, evaluations=options.evaluations, seed=seed)
+                     for seed, (m, data, _) in enumerate(networks)]
+            cells.append([(m, test, result.mask) for (m, _, test), result in zip(networks, found, strict=True)])
             searches += found
         seconds = (time.process_time() - start) / len(searches)
         accuracies = " | ".join(f"{statistics.mean(score(*one) for one in cell):.1f}" for cell in cells)

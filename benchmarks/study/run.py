@@ -16,14 +16,15 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from benchmarks import report, results
+from benchmarks import report, store
 from benchmarks.study import table
 from benchmarks.study.measure import Subject, measure
 from benchmarks.study.networks import NETWORKS, Sources
 from benchmarks.study.plan import AUTO, QUICK, Plan, cells
 from optprune_fast.bench.machine import describe_machine, on_threads
 from optprune_fast.runtime.files import finite, write_json
-from optprune_fast.search import ADAPTERS, STRATEGIES
+from optprune_fast.search import STRATEGIES
+from optprune_fast.search.adapters import ADAPTERS
 
 QUICK_LIMIT = 1000  # samples
 Say = Callable[[str], None]
@@ -62,7 +63,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     machine = {**describe_machine(), "threads": options.threads}
     with on_threads(options.threads):
         rows = study(plan, sources, folder, lambda line: print(line, flush=True))
-    document = results.write("_".join(filter(None, ("study", options.name))), "study", rows, machine,
+    document = store.write("_".join(filter(None, ("study", options.name))), "study", rows, machine,
                              {"quick": options.quick}, folder if options.quick else None)
     print(f"\n{table.section([json.loads(document.read_text())])}\n\nwritten: {document}")
     if not options.quick:

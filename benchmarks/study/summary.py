@@ -91,10 +91,12 @@ def _summary(key: tuple[Any, ...], own: Mapping[int, Row], dense: Mapping[int, R
         return _mean(row.get(name) for row in own.values())
 
     def losses(part: str) -> float:
-        return statistics.mean(row[f"{part}_loss"] for row in own.values())
+        return float(statistics.mean(row[f"{part}_loss"] for row in own.values()))
 
-    return Summary(*key, len(own), mean, statistics.stdev(here) if len(here) > 1 else None, best - mean, won_back, gain,
-                   p, better, statistics.mean(row["kept_small"] / row["kept"] for row in own.values()),
+    network, method, of, small, sparsity, limit, tuned = key
+    return Summary(network, method, of, small, sparsity, limit, tuned, len(own), mean,
+                   statistics.stdev(here) if len(here) > 1 else None, best - mean, won_back, gain, p, better,
+                   statistics.mean(row["kept_small"] / row["kept"] for row in own.values()),
                    losses("calibration"), losses("validation"), average("found_seconds"), average("found_evaluations"),
                    average("screened"), average("gradient_passes"))
 

@@ -12,8 +12,8 @@ from torch import Tensor
 HALVES, HALF = tl.constexpr(128), tl.constexpr(32)
 
 
-@triton.jit
-def read_and_mark(weights, words, BOUND: tl.constexpr):
+@triton.jit  # type: ignore[untyped-decorator]
+def read_and_mark(weights, words, BOUND: tl.constexpr):  # type: ignore[no-untyped-def]
     half, lane = tl.arange(0, HALVES), tl.arange(0, HALF)
     first = tl.program_id(0).to(tl.int64) * HALVES
     above = tl.load(weights + first * HALF + (half[:, None] * HALF + lane[None, :])) > BOUND

@@ -20,7 +20,7 @@ from benchmarks.threshold.dispatch import force_fast_partition
 
 NUMPY_DISPATCH = force_fast_partition()
 
-from benchmarks.results import ASIDE, write  # noqa: E402
+from benchmarks.store import ASIDE, write  # noqa: E402
 from benchmarks.threshold import floor, memory  # noqa: E402
 from benchmarks.threshold.cases import LARGE, SIZES, SMALL, cases  # noqa: E402
 from benchmarks.threshold.rivals import WAYS  # noqa: E402
@@ -51,7 +51,7 @@ def measure(name: str, case: Case, ways: Iterable[str], rounds: int) -> list[dic
     tensors = make(case)
     threshold, pool = threshold_of(tensors, case.k), int(case.pool * case.size)
     reads = often(lambda: floor.read(tensors))
-    rows = []
+    rows: list[dict[str, Any]] = []
     for way in ways:
         module = WAYS[way]
         if module.declines(case) is not None:
@@ -59,7 +59,10 @@ def measure(name: str, case: Case, ways: Iterable[str], rounds: int) -> list[dic
         run, masks = module.prepare(tensors, case.k, pool)
         first, _ = timed(run, 1)
         check(tensors, masks(), case.k, threshold, module.EXACT)
-        times, taken, floors, busy = often(run) if first < PATIENCE_S / 8 else 1, [], [], []
+        times = often(run) if first < PATIENCE_S / 8 else 1
+        taken: list[float] = []
+        floors: list[float] = []
+        busy: list[float] = []
         before = timed(lambda: floor.read(tensors), reads)[0]
         while len(taken) < rounds and (not taken or first + sum(taken) * times < PATIENCE_S):
             cpu, wall = timed(run, times)

@@ -11,7 +11,7 @@ from functools import partial
 import pytest
 import torch
 
-from benchmarks import report, results
+from benchmarks import report, store
 from benchmarks.deploy import disk, latency, networks
 from benchmarks.deploy import memory as deploy_memory
 from benchmarks.masked_forward import break_even, fit_cost, look_up
@@ -42,7 +42,7 @@ def measured(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(tmp_path_factory.mktemp("aside"))
         small_runs()
-        return results.ASIDE.absolute()
+        return store.ASIDE.absolute()
 
 
 def small_runs():
@@ -94,14 +94,14 @@ def test_the_report_fills_its_sections_and_nothing_else(measured, tmp_path):
 
 def test_the_newest_file_counts(tmp_path):
     for name, date in (("a", "2026-02-01"), ("b", "2026-01-01")):
-        results.write(name, "moves", [], {"date": date}, {}, tmp_path)
-    assert results.read("moves", tmp_path)[-1]["machine"]["date"] == "2026-02-01"
+        store.write(name, "moves", [], {"date": date}, {}, tmp_path)
+    assert store.read("moves", tmp_path)[-1]["machine"]["date"] == "2026-02-01"
 
 
 def test_files_of_one_processor_and_day_belong_together(tmp_path):
     measured = (("one", "2026-01-01T08", "a"), ("one", "2026-02-01T08", "b"), ("one", "2026-02-01T09", "c"))
     for processor, date, commit in measured:
-        results.write(commit, "moves", [], {"date": date, "processor": processor, "commit": commit}, {}, tmp_path)
+        store.write(commit, "moves", [], {"date": date, "processor": processor, "commit": commit}, {}, tmp_path)
     assert [document["machine"]["commit"] for document in report.newest("moves", tmp_path)] == ["b", "c"]
 
 
@@ -109,7 +109,7 @@ def test_sections_of_layers_keep_the_newest_file_of_each_processor(tmp_path):
     measured = (("one", "2026-01-01", "a"), ("other", "2026-02-01", "b"), ("one", "2026-03-01", "c"))
     for processor, date, commit in measured:
         machine = {"date": date, "processor": processor, "commit": commit}
-        results.write(commit, "deploy_latency", [], machine, {}, tmp_path)
+        store.write(commit, "deploy_latency", [], machine, {}, tmp_path)
     shown = report.of_each_processor(report.newest("deploy_latency", tmp_path), lambda d: d["machine"]["commit"])
     assert shown == "c\n\nb"
 

@@ -1,4 +1,4 @@
-"""What the tests of both GPU kernels of masked_linear share: inputs, the rule that judges a result, rows far apart."""
+"""What tests of GPU kernels share: CUDA on a CPU, memory that ends, rows far apart; judges of masked_linear."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ import shutil
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
@@ -17,7 +19,8 @@ from torch import Tensor
 from optprune_fast.ops.masked_linear import torch_impl
 from optprune_fast.ops.masked_linear.reference import masked_linear_reference
 from optprune_fast.ops.words import pack
-from optprune_fast.testing.poison import poison_all
+from optprune_fast.runtime import cuda
+from optprune_fast.testing.poison import PoisonedAllocations, poison_all
 from optprune_fast.testing.tolerance import assert_as_accurate
 
 ROOT = Path(__file__).parents[2]
@@ -74,6 +77,33 @@ def emulated_library(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str]
         return ctypes.CDLL(str(library))
 
     return build
+
+
+@pytest.fixture
+def emulate(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Callable[..., Tensor]]:
+    """emulate(operation, function, launch): the `launch` of a cuda_impl, without its device and its stream and amid
+    poison, which finds `function` in the place of `_cuda.<operation>`.
+
+    function:  of all arguments after device and stream; False where threads of a block ended while others waited
+    facts:     what else the module has
+    """
+
+    def put(operation: str, function: Callable[..., bool], launch: Callable[..., Tensor], **facts: object
+            ) -> Callable[..., Tensor]:
+        def kernel(device: int, stream: int, *arguments: object) -> None:
+            assert (device, stream) == (3, 5)
+            assert function(*arguments), "some threads of a block ended while others waited at a barrier"
+
+        def run(*arguments: Any, **options: Any) -> Tensor:
+            with PoisonedAllocations() as allocations:
+                out = launch(*arguments, device=3, stream=5, **options)
+            allocations.assert_intact()
+            return out
+
+        monkeypatch.setattr(cuda, "module", lambda: SimpleNamespace(**{operation: kernel}, **facts))
+        return run
+
+    return put
 
 
 @pytest.fixture

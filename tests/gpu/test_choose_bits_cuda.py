@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ctypes
-from types import SimpleNamespace
+import functools
 
 import pytest
 import torch
@@ -11,8 +11,7 @@ from torch import Tensor
 
 from optprune_fast.ops.choose_bits import choose_bits, cuda_impl, operation
 from optprune_fast.ops.words import pack, popcount
-from optprune_fast.runtime import cuda
-from optprune_fast.testing.poison import PoisonedAllocations, poison_all
+from optprune_fast.testing.poison import poison_all
 from optprune_fast.testing.samples import meaning, samples
 
 ARGUMENTS = [ctypes.c_uint, *[ctypes.c_void_p] * 4, *[ctypes.c_int64] * 3]
@@ -36,22 +35,12 @@ def function(emulator):
 
 
 @pytest.fixture
-def emulated(function, monkeypatch):
+def emulated(function, emulate):
     """run(words, counts, seeds): what cuda_impl makes of the call, with the emulator in the place of `_cuda`."""
-    launch = SimpleNamespace(blocks=2)
-
-    def kernel(device: int, stream: int, *arguments: int) -> None:
-        assert (device, stream) == (3, 5)
-        assert function(launch.blocks, *arguments), "some threads of a block ended while others waited at a barrier"
 
     def run(words: Tensor, counts: Tensor, seeds: Tensor, blocks: int = 2) -> Tensor:
-        launch.blocks = blocks
-        with PoisonedAllocations() as allocations:
-            out = cuda_impl.launch(words, counts, seeds, device=3, stream=5)
-        allocations.assert_intact()
-        return out.clone()
+        return emulate("choose_bits", functools.partial(function, blocks), cuda_impl.launch)(words, counts, seeds)
 
-    monkeypatch.setattr(cuda, "module", lambda: SimpleNamespace(choose_bits=kernel))
     return run
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ctypes
-from types import SimpleNamespace
+import functools
 
 import pytest
 import torch
@@ -12,8 +12,7 @@ from torch import Tensor
 from optprune_fast.ops.masked_linear import cuda_impl, masked_linear, operation
 from optprune_fast.ops.masked_linear.reference import masked_linear_reference
 from optprune_fast.ops.words import pack
-from optprune_fast.runtime import cuda
-from optprune_fast.testing.poison import PoisonedAllocations, poison_all
+from optprune_fast.testing.poison import poison_all
 from optprune_fast.testing.samples import samples
 
 HALVES = (torch.float16, torch.bfloat16)
@@ -36,22 +35,12 @@ def emulator(library):
 
 
 @pytest.fixture
-def emulated(emulator, monkeypatch):
+def emulated(emulator, emulate):
     """run(x, weight, words): what cuda_impl makes of the call, with the emulator in the place of `_cuda`."""
-    launch = SimpleNamespace(blocks=1)
-
-    def masked_linear(device: int, stream: int, *arguments: int) -> None:
-        assert (device, stream) == (3, 5)
-        assert emulator(launch.blocks, *arguments), "some threads of a block ended while others waited at a barrier"
 
     def run(x: Tensor, weight: Tensor, words: Tensor, blocks: int = 1) -> Tensor:
-        launch.blocks = blocks
-        with PoisonedAllocations() as allocations:
-            out = cuda_impl.launch(x, weight, words, device=3, stream=5)
-        allocations.assert_intact()
-        return out.clone()
+        return emulate("masked_linear", functools.partial(emulator, blocks), cuda_impl.launch)(x, weight, words)
 
-    monkeypatch.setattr(cuda, "module", lambda: SimpleNamespace(masked_linear=masked_linear))
     return run
 
 

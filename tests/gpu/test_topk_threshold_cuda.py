@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import ctypes
-from types import SimpleNamespace
 
 import pytest
 import torch
 
 from optprune_fast.ops.topk_threshold import cuda_impl
-from optprune_fast.runtime import cuda
-from optprune_fast.testing.poison import PoisonedAllocations
 from optprune_fast.testing.ranks import RankCase, judge_ranks, rank_cases
 
 
@@ -21,27 +18,15 @@ def emulator(emulated_library):
 
 
 @pytest.fixture
-def enqueue(emulator, monkeypatch):
+def enqueue(emulator, emulate):
     """enqueue(plan, drop): what cuda_impl makes of a plan, with the emulator in the place of `_cuda`."""
     function = emulator.emulate_topk_threshold
     function.restype = ctypes.c_bool
     function.argtypes = [ctypes.c_int, *[ctypes.c_void_p] * 8, *[ctypes.c_int64] * 2, ctypes.c_int,
                          *[ctypes.c_bool] * 2]
-
-    def topk_threshold(device: int, stream: int, *arguments: int) -> None:
-        assert (device, stream) == (3, 5)
-        assert function(*arguments), "some threads of a block ended while others waited at a barrier"
-
-    def run(plan, drop, blocks=2):
-        with PoisonedAllocations() as allocations:
-            result = cuda_impl.launch(plan, device=3, stream=5, blocks=blocks, drop=drop)
-        allocations.assert_intact()
-        return result
-
     state = ctypes.c_int64.in_dll(emulator, "emulated_state").value
-    monkeypatch.setattr(cuda, "module", lambda: SimpleNamespace(topk_threshold=topk_threshold,
-                                                                topk_threshold_state=state))
-    return run
+    launch = emulate("topk_threshold", function, cuda_impl.launch, topk_threshold_state=state)
+    return lambda plan, drop, blocks=2: launch(plan, blocks=blocks, drop=drop)
 
 
 @pytest.mark.parametrize("case", rank_cases(), ids=lambda case: case.name)

@@ -1,4 +1,4 @@
-"""Fragments of masked_linear's tensor cores hold what NVIDIA's manual says, and shared memory has no conflicts."""
+"""Fragments of tensor cores hold what NVIDIA's manual says, and shared memory has no conflicts."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import itertools
 import pytest
 
 LANES = range(32)
-CHUNKS = range(4)  # of a row of 32 columns
+by_chunks = pytest.mark.parametrize("chunks", [4, 8])  # of a row of 32 columns, or 64
 
 
 @pytest.fixture(scope="module")
@@ -24,31 +24,35 @@ def loaded(row_of, chunk_of, lane: int, matrix: int) -> tuple[int, int]:
     return row_of(names), 8 * chunk_of(names) + 2 * (lane % 4)
 
 
-def test_every_chunk_of_a_tile_has_a_place_of_its_own(fragments):
-    places = {fragments.place(row, c) for row, c in itertools.product(range(128), CHUNKS)}
-    assert places == set(range(128 * 4))
+@by_chunks
+def test_every_chunk_of_a_tile_has_a_place_of_its_own(fragments, chunks):
+    places = {fragments.place(chunks, row, c) for row, c in itertools.product(range(128), range(chunks))}
+    assert places == set(range(128 * chunks))
 
 
+@by_chunks
 @pytest.mark.parametrize("row", range(0, 128, 8))
-def test_what_is_read_or_written_at_once_lies_in_different_banks(fragments, row):
-    """Banks of 128 bytes hold eight chunks. One chunk of eight rows is read at once, two whole rows are written."""
-    for c in CHUNKS:
-        assert {fragments.place(row + i, c) % 8 for i in range(8)} == set(range(8))
-    for pair in range(row, row + 8, 2):
-        assert {fragments.place(r, c) % 8 for r, c in itertools.product((pair, pair + 1), CHUNKS)} == set(range(8))
+def test_what_is_read_or_written_at_once_lies_in_different_banks(fragments, row, chunks):
+    """Banks of 128 bytes hold eight chunks. One chunk of eight rows is read at once, whole rows of 128 bytes written.
+    """
+    for c in range(chunks):
+        assert {fragments.place(chunks, row + i, c) % 8 for i in range(8)} == set(range(8))
+    for first in range(row, row + 8, 8 // chunks):
+        written = itertools.product(range(first, first + 8 // chunks), range(chunks))
+        assert {fragments.place(chunks, r, c) % 8 for r, c in written} == set(range(8))
 
 
 @pytest.mark.parametrize("lane", LANES)
-def test_a_lane_gets_the_samples_that_the_product_wants(fragments, lane):
+def test_a_lane_gets_the_rows_of_the_tall_factor_that_the_product_wants(fragments, lane):
     group, column = lane // 4, 2 * (lane % 4)
-    found = [loaded(fragments.x_row, fragments.x_chunk, lane, matrix) for matrix in range(4)]
+    found = [loaded(fragments.tall_row, fragments.tall_chunk, lane, matrix) for matrix in range(4)]
     assert found == [(group, column), (group + 8, column), (group, column + 8), (group + 8, column + 8)]
 
 
 @pytest.mark.parametrize("lane", LANES)
-def test_a_lane_gets_the_weights_that_two_products_want(fragments, lane):
+def test_a_lane_gets_the_rows_of_the_low_factor_that_two_products_want(fragments, lane):
     group, column = lane // 4, 2 * (lane % 4)
-    found = [loaded(fragments.weight_row, fragments.weight_chunk, lane, matrix) for matrix in range(4)]
+    found = [loaded(fragments.low_row, fragments.low_chunk, lane, matrix) for matrix in range(4)]
     assert found == [(group, column), (group, column + 8), (group + 8, column), (group + 8, column + 8)]
 
 

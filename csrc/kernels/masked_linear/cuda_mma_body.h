@@ -14,6 +14,7 @@ namespace optprune::masked_linear::mma {
 namespace {
 
 using optprune::cuda::Half;
+using optprune::cuda::place;
 
 constexpr int warps_b = 2, warps_o = 2, threads = 32 * warps_b * warps_o;
 constexpr int products_b = 4, products_o = 4;  // of a warp
@@ -90,7 +91,7 @@ __device__ __forceinline__ void copy_rows(const Rows &from, std::int64_t column,
         const std::int64_t rest = row < from.number ? left - c * chunk : 0;
         const int there = rest <= 0 ? 0 : rest < chunk ? static_cast<int>(rest) : chunk;
         const std::int64_t at = there ? row * from.step + column + c * chunk : 0;
-        copy_chunk<wide>(to[place(row, c)], from.first + at, there, pairs);
+        copy_chunk<wide>(to[place<chunks>(row, c)], from.first + at, there, pairs);
     }
 }
 
@@ -118,11 +119,13 @@ __device__ __forceinline__ void multiply(const Stage &stage, int b, int o, int l
     for (int k = 0; k < depth; k += columns) {
         std::uint32_t x[products_b][4], weight[products_o][2];
         for (int m = 0; m < products_b; ++m) {
-            const int at = place(b + m * samples + x_row(lane), k / chunk + x_chunk(lane));
+            const int at = place<chunks>(b + m * samples + optprune::cuda::tall_row(lane),
+                                         k / chunk + optprune::cuda::tall_chunk(lane));
             optprune::cuda::load_matrices(&stage.x[at], x[m]);
         }
         for (int n = 0; n < products_o; n += 2) {
-            const int at = place(o + n * outputs + weight_row(lane), k / chunk + weight_chunk(lane));
+            const int at = place<chunks>(o + n * outputs + optprune::cuda::low_row(lane),
+                                         k / chunk + optprune::cuda::low_chunk(lane));
             std::uint32_t both[4];
             optprune::cuda::load_matrices(&stage.weight[at], both);
             for (int i = 0; i < 4; ++i) weight[n + i / 2][i % 2] = both[i] & kept(bits[n + i / 2] >> (k + i % 2 * 8));

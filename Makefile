@@ -9,7 +9,8 @@
 #   make installs     build and install the package in every supported way, with and without compilers
 #   make sanitizers   the kernel tests on kernels built with address and undefined-behaviour sanitizers
 #   make fuzz         damaged files for the readers of sparse weights, by Atheris, a minute each; SECONDS=600 for ten
-#   make gpu-check    for a machine with a GPU and no network: uses its own Python, not .venv
+#   make gpu-check    for a machine with a GPU and no network: build, check and time within 8 minutes, by its own Python,
+#                     not .venv; GPU_CHECK=--installed builds nothing
 #   make gpu-code     all that can be checked of the GPU kernels without a GPU: some minutes
 #   make doctor       what runs on this machine
 #   make lint         ruff and mypy alone
@@ -98,8 +99,7 @@ $(VENV)/fuzzer: pyproject.toml constraints.txt | $(VENV)/installed
 	@touch $@
 
 gpu-check:
-	$(PYTHON) -m pip install --no-build-isolation --no-deps .
-	$(PYTHON) scripts/gpu_check.py
+	$(PYTHON) scripts/gpu_check $(GPU_CHECK)
 
 gpu-code: install
 	OPTPRUNE_TEST_ALL=1 $(BIN)/pytest -q tests/gpu

@@ -1,6 +1,6 @@
 """Sparse linear layers on a GPU: whether they are right there, and their times beside a dense layer of torch's.
 
-scripts/gpu_check.py runs it; there is no other command.
+`make gpu-check` runs it; there is no other command.
 """
 
 from __future__ import annotations
@@ -35,12 +35,20 @@ class Case:
     """A layer of bfloat16 weights, random ones of which are kept."""
 
     sparsity: float
-    batch: int
+    batches: tuple[int, ...] = (1, 2, 4, 8, 16, 32, 64)
     rows: int = 28672
     columns: int = 8192
 
+    @property
+    def bytes_needed(self) -> int:
+        """What making the weights takes."""
+        return 20 * self.rows * self.columns
 
-CASES = tuple(Case(sparsity, batch) for sparsity in (0.5, 0.8, 0.9, 0.95) for batch in (1, 2, 4, 8, 16, 32, 64))
+    def __str__(self) -> str:
+        return f"{self.rows} x {self.columns}, {self.sparsity:.0%}"
+
+
+CASES = tuple(map(Case, (0.5, 0.8, 0.9, 0.95)))
 
 
 @dataclass(frozen=True)
@@ -48,6 +56,7 @@ class Row:
     """way: "dense", or the layout of a sparse layer; share: of the dense layer's bytes; times: as fast as dense."""
 
     case: dict[str, Any]
+    batch: int
     way: str
     median_us: float
     mad_us: float
@@ -60,13 +69,15 @@ class Row:
 
 def faults(device: str) -> list[str]:
     """What is wrong with sparse layers on a device; the samples of rows_linear are judged elsewhere."""
-    found = [f"sparse layers {name}: {fault}" for name, check in CHECKS.items() for fault in check(device)]
-    major, minor = torch.cuda.get_device_capability()
+    return [f"sparse layers {name}: {fault}" for name, check in CHECKS.items() for fault in check(device)]
+
+
+def spills(capability: int) -> Iterator[str]:
+    """Kernels whose registers spill on such a card."""
     for name, constants in configurations(torch.bfloat16):
-        code = compile_kernel(name, torch.bfloat16, 10 * major + minor, **constants)
+        code = compile_kernel(name, torch.bfloat16, capability, **constants)
         if code.stack_bytes:
-            found.append(f"rows_linear triton {name} {constants}: {code.stack_bytes} bytes spill")
-    return found
+            yield f"rows_linear triton {name} {constants}: {code.stack_bytes} bytes spill"
 
 
 def _round_trip(device: str) -> Iterator[str]:
@@ -138,36 +149,31 @@ def _same(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
 # ---- how long it takes
 
 
-def measure(device: str, cases: Sequence[Case], backends: Sequence[str],
-            times_us: Callable[..., list[float]]) -> Iterator[Row]:
-    """A row for each way of each case; no cache holds a weight when a run begins. AssertionError if one is wrong."""
-    backend = "triton" if "triton" in backends else "torch"
+def measure(device: str, case: Case, backend: str, times_us: Callable[..., list[float]]) -> Iterator[Row]:
+    """A row for each way and batch; no cache holds a weight when a run begins. AssertionError if one is wrong."""
     flushed = torch.empty(LARGEST_CACHE if device == "cuda" else 1, dtype=torch.uint8, device=device)
-    for sparsity, rows, columns in dict.fromkeys((c.sparsity, c.rows, c.columns) for c in cases):
-        if device == "cuda" and 20 * rows * columns > torch.cuda.mem_get_info()[0]:  # what making the weights takes
-            continue
-        dense, planes = _weights(sparsity, rows, columns, device)
-        for case in (c for c in cases if (c.sparsity, c.rows, c.columns) == (sparsity, rows, columns)):
-            x = torch.randn(case.batch, columns, device=device, dtype=dense.dtype)
-            plain = _timed(partial(nn.functional.linear, x, dense), times_us, device, flushed)
-            yield Row(asdict(case), "dense", *plain, 1.0, 1.0)
-            for way, held in planes.items():
-                def run(x: Tensor = x, held: Any = held, shape: tuple[int, int] = (rows, columns)) -> Any:
-                    return operation(x, shape, *held, None, backend=backend)
+    dense, planes = _weights(case, device)
+    for batch in case.batches:
+        x = torch.randn(batch, case.columns, device=device, dtype=dense.dtype)
+        plain = _timed(partial(nn.functional.linear, x, dense), times_us, device, flushed)
+        yield Row(asdict(case), batch, "dense", *plain, 1.0, 1.0)
+        for way, held in planes.items():
+            def run(x: Tensor = x, held: Any = held) -> Any:
+                return operation(x, (case.rows, case.columns), *held, None, backend=backend)
 
-                _judge(run(), x, dense)
-                taken = _timed(run, times_us, device, flushed)
-                share = sum(plane.nbytes for plane in held) / dense.nbytes
-                yield Row(asdict(case), way, *taken, share, plain[0] / taken[0])
+            _judge(run(), x, dense)
+            taken = _timed(run, times_us, device, flushed)
+            share = sum(plane.nbytes for plane in held) / dense.nbytes
+            yield Row(asdict(case), batch, way, *taken, share, plain[0] / taken[0])
 
 
-def _weights(sparsity: float, rows: int, columns: int, device: str) -> tuple[Tensor, dict[str, Any]]:
+def _weights(case: Case, device: str) -> tuple[Tensor, dict[str, Any]]:
     """The dense weight with zeros, and the rows of it by each kind of places."""
-    generator = torch.Generator(device).manual_seed(0)
-    kept = torch.rand(rows, columns, device=device, generator=generator) >= sparsity
-    dense = torch.randn(rows, columns, device=device, generator=generator, dtype=torch.bfloat16)
+    shape, generator = (case.rows, case.columns), torch.Generator(device).manual_seed(0)
+    kept = torch.rand(shape, device=device, generator=generator) >= case.sparsity
+    dense = torch.randn(shape, device=device, generator=generator, dtype=torch.bfloat16)
     words, values = packed(kept), dense[kept]
-    return dense.mul_(kept), {way: gpu.rows_of(words, values, (rows, columns), coded=way == "bitmask")
+    return dense.mul_(kept), {way: gpu.rows_of(words, values, shape, coded=way == "bitmask")
                               for way in ("bitmask", "index")}
 
 
@@ -189,5 +195,5 @@ def _timed(run: Callable[[], object], times_us: Callable[..., list[float]], devi
 def table(rows: Sequence[Row]) -> str:
     head = f"{'sparsity':>9}{'batch':>7}  {'way':<10}{'us':>10}{'MAD':>8}{'bytes':>8}{'x dense':>9}"
     return "\n".join([head, *(
-        f"{r.case['sparsity']:>9.0%}{r.case['batch']:>7}  {r.way:<10}{r.median_us:>10.1f}{r.mad_us:>8.1f}"
+        f"{r.case['sparsity']:>9.0%}{r.batch:>7}  {r.way:<10}{r.median_us:>10.1f}{r.mad_us:>8.1f}"
         f"{r.share:>8.1%}{r.times:>9.2f}" for r in rows)])

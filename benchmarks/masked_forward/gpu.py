@@ -1,6 +1,6 @@
 """Losses of many masks on a GPU: ours in each precision, and torch in the same, beside a dense product by cuBLAS.
 
-scripts/gpu_check.py runs it; there is no other command. A way that is wrong gets no time. Masks of torch's ways are
+`make gpu-check` runs it; there is no other command. A way that is wrong gets no time. Masks of torch's ways are
 unpacked before the clock starts; ours are packed.
 """
 
@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import copy
 import statistics
-import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -45,6 +44,9 @@ class Case:
     B: int
     compile: bool = False
 
+    def __str__(self) -> str:
+        return f"{self.name} P{self.P} B{self.B}"
+
     def problem(self, device: str) -> Problem:
         torch.manual_seed(0)
         model, inputs = self.make().eval(), torch.randn(self.B, *self.shape)
@@ -80,35 +82,28 @@ class Row:
     of_dense: float = 0.0
 
 
-def measure(device: str, cases: Sequence[Case], backend: str, precisions: Sequence[str], times_us: Times,
-            deadline: float, left_out: list[str]) -> Iterator[Row]:
-    """Rows of each case and precision, ours first. What does not begin before `deadline` (`time.monotonic`) is named in
-    `left_out`."""
-    for case in cases:
-        problem = case.problem(device)
-        masks = Masks(fresh_masks(problem, 0.5, case.P, 0).packed.to(device))
-        exact, plain, losses = _exact(problem, masks)
-        terms = max(layer.columns for layer in problem.layout)
-        uses = problem.uses or {}
-        flop = 2e-6 * case.P * case.B * sum(uses.get(n, 0) * w.numel() for n, w in problem.weights.items())
-        for precision in precisions:
-            limit = network_limit(exact, plain, terms=terms, layers=len(problem.layout), precision=precision)
-            found: list[Row] = []
-            with torch_precision(precision):
-                for name, make in ways(case, problem, masks, backend, precision, device):
-                    if time.monotonic() > deadline:
-                        left_out.append(f"{case.name} P{case.P} B{case.B} {precision} {name}")
-                        continue
-                    run = make()
-                    error = 0.0
-                    if name != "dense product":
-                        error = float((run()[:CHECKED].double().cpu() - losses).abs().max())
-                        assert error <= limit, f"{case.name} {precision} {name}: error {error:.3g}, at most {limit:.3g}"
-                    median, mad = _times(run, device, times_us)
-                    found.append(Row(f"{case.name} P{case.P} B{case.B}", precision, name, median, mad, flop / median,
-                                     error))
-                    del run
-            yield from _with_ratios(found)
+def measure(device: str, case: Case, backend: str, precisions: Sequence[str], times_us: Times) -> Iterator[Row]:
+    """Rows of each precision, ours first."""
+    problem = case.problem(device)
+    masks = Masks(fresh_masks(problem, 0.5, case.P, 0).packed.to(device))
+    exact, plain, losses = _exact(problem, masks)
+    terms = max(layer.columns for layer in problem.layout)
+    uses = problem.uses or {}
+    flop = 2e-6 * case.P * case.B * sum(uses.get(n, 0) * w.numel() for n, w in problem.weights.items())
+    for precision in precisions:
+        limit = network_limit(exact, plain, terms=terms, layers=len(problem.layout), precision=precision)
+        found: list[Row] = []
+        with torch_precision(precision):
+            for name, make in ways(case, problem, masks, backend, precision, device):
+                run = make()
+                error = 0.0
+                if name != "dense product":
+                    error = float((run()[:CHECKED].double().cpu() - losses).abs().max())
+                    assert error <= limit, f"{precision} {name}: error {error:.3g}, at most {limit:.3g}"
+                median, mad = _times(run, device, times_us)
+                found.append(Row(str(case), precision, name, median, mad, flop / median, error))
+                del run
+        yield from _with_ratios(found)
 
 
 def ways(case: Case, problem: Problem, masks: Masks, backend: str, precision: str, device: str

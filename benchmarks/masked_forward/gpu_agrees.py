@@ -1,6 +1,6 @@
 """The engine on a device, whole networks against float64, before any of them is timed.
 
-scripts/gpu_check.py asks, on machines where pytest is not at hand.
+`make gpu-check` asks, on machines where pytest is not at hand.
 """
 
 from __future__ import annotations

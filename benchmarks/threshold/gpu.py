@@ -1,6 +1,6 @@
 """The same on a GPU: ours, and what torch has, beside one read of the weights and one write of words.
 
-scripts/gpu_check.py runs it; there is no other command.
+`make gpu-check` runs it; there is no other command.
 """
 
 from __future__ import annotations
@@ -94,23 +94,25 @@ def ways(case: Case, tensors: list[Tensor], backends: Sequence[str]) -> Iterator
             yield rival.NAME, run
 
 
-def measure(device: str, cases: Sequence[Case], backends: Sequence[str],
-            times_us: Callable[[Callable[[], object], str], list[float]]) -> Iterator[Row]:
-    for case in cases:
-        if device == "cuda" and 40 * case.size > torch.cuda.mem_get_info()[0]:  # what torch.sort takes, and its input
-            continue
-        tensors = make(case, device)
-        floor = plain_floor(tensors)
-        if device == "cuda":
-            from benchmarks.threshold import gpu_floor
+def bytes_needed(case: Case) -> int:
+    """What torch.sort takes, and its input."""
+    return 40 * case.size
 
-            floor = gpu_floor.prepare(tensors)
-        least = statistics.median(times_us(floor, device))
-        for way, run in ways(case, tensors, backends):
-            times = times_us(run, device)
-            median = statistics.median(times)
-            yield Row(asdict(case), way, median, statistics.median(abs(t - median) for t in times), least,
-                      median / least)
+
+def measure(device: str, case: Case, backends: Sequence[str],
+            times_us: Callable[[Callable[[], object], str], list[float]]) -> Iterator[Row]:
+    """A row for each way. `WrongMask` if one is wrong."""
+    tensors = make(case, device)
+    floor = plain_floor(tensors)
+    if device == "cuda":
+        from benchmarks.threshold import gpu_floor
+
+        floor = gpu_floor.prepare(tensors)
+    least = statistics.median(times_us(floor, device))
+    for way, run in ways(case, tensors, backends):
+        times = times_us(run, device)
+        median = statistics.median(times)
+        yield Row(asdict(case), way, median, statistics.median(abs(t - median) for t in times), least, median / least)
 
 
 def table(rows: Sequence[Row]) -> str:
@@ -120,11 +122,19 @@ def table(rows: Sequence[Row]) -> str:
         f"{r.mad_us:>8.1f}{r.times_floor:>9.2f}" for r in rows)])
 
 
+def name(case: Case) -> str:
+    """
+    >>> name(Case(10**6, keep=0.5))
+    '1,000,000 float32, keep 0.5'
+    """
+    return ", ".join(filter(None, (f"{case.n:,} {case.dtype}", described(asdict(case)))))
+
+
 def described(case: dict[str, Any]) -> str:
     """What a case has that the plain one has not.
 
     >>> described(asdict(Case(100, keep=0.5, tensors=3)))
-    'keep 0.5, tensors 3'
+    'tensors 3, keep 0.5'
     """
     plain = asdict(Case(1))
     return ", ".join(f"{name} {value}" for name, value in case.items()

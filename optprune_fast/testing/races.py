@@ -19,26 +19,32 @@ from optprune_fast.testing.variants import moved
 TOOLS = ("memcheck", "racecheck", "synccheck")
 DTYPES = (torch.float32, torch.float16, torch.bfloat16)
 EVERY = 4  # a watched kernel takes up to a hundred times as long
+REFUSAL = "Device not supported"
 
 
-def sanitizer() -> str | None:
-    """Where it is; None where it, or what it would watch, is absent."""
-    return None if cuda.missing() else shutil.which("compute-sanitizer")
+class CannotWatch(Exception):
+    """The sanitizer refuses this device, as it does on some virtual machines: it says nothing about the kernels."""
 
 
-def race_faults() -> list[str]:
-    """What the sanitizer says, tool by tool; nothing where there is none."""
-    found = sanitizer()
-    if found is None:
-        return []
-    faults = []
-    for tool in TOOLS:
-        run = subprocess.run([found, "--tool", tool, "--error-exitcode", "9", sys.executable, "-m", __name__],
-                             capture_output=True, text=True, check=False)
-        if run.returncode:
-            said = [line for line in (run.stdout + run.stderr).splitlines() if line.strip()]
-            faults.append(f"compute-sanitizer {tool}: exit code {run.returncode}: " + " | ".join(said[-3:]))
-    return faults
+def sanitizer_missing() -> str | None:
+    """Why nothing can be watched here, or None."""
+    if cuda.missing():
+        return f"no CUDA kernels to watch: {cuda.missing()}"
+    if shutil.which("compute-sanitizer") is None:
+        return "no compute-sanitizer on PATH, so races of CUDA kernels are not watched; the CUDA toolkit has it"
+    return None
+
+
+def race_fault(tool: str) -> str | None:
+    """What one of the sanitizer's tools says about the samples, or None if all is well; `CannotWatch` may be raised."""
+    command = ["compute-sanitizer", "--tool", tool, "--error-exitcode", "9", sys.executable, "-m", __name__]
+    run = subprocess.run(command, capture_output=True, text=True, check=False)
+    said = [line for line in (run.stdout + run.stderr).splitlines() if line.strip()]
+    if any(REFUSAL in line for line in said):
+        raise CannotWatch(f"compute-sanitizer {tool}: {REFUSAL}")
+    if run.returncode:
+        return f"compute-sanitizer {tool}: exit code {run.returncode}: " + " | ".join(said[-3:])
+    return None
 
 
 def run_samples(device: str, backend: str) -> int:

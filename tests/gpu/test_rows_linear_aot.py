@@ -1,6 +1,6 @@
 """The machine code of rows_linear's Triton kernels is what it should be, on cards that are not here.
 
-A few of them; all with OPTPRUNE_TEST_ALL=1 (`make gpu-code`), and on a machine with a GPU by scripts/gpu_check.py.
+A few of them; all with OPTPRUNE_TEST_ALL=1 (`make gpu-code`), and on a machine with a GPU by `make gpu-check`.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """The machine code of every shipped launch of the masked Triton kernels is right, on cards that are not here.
 
-Some of them; all with OPTPRUNE_TEST_ALL=1 (`make gpu-code`), and on a machine with a GPU by scripts/gpu_check.py.
+Some of them; all with OPTPRUNE_TEST_ALL=1 (`make gpu-code`), and on a machine with a GPU by `make gpu-check`.
 """
 
 from __future__ import annotations

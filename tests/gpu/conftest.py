@@ -23,6 +23,7 @@ from optprune_fast.ops.words import pack
 from optprune_fast.runtime import cuda
 from optprune_fast.testing.poison import PoisonedAllocations, poison_all
 from optprune_fast.testing.tolerance import assert_as_accurate
+from tests.gpu.engine_networks import NETS, Case
 
 ROOT = Path(__file__).parents[2]
 sys.path.append(str(ROOT / "scripts"))  # gpu_check, which is run from there
@@ -106,6 +107,12 @@ def emulate(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Callable[..., Tens
         return run
 
     return put
+
+
+@pytest.fixture(scope="module")
+def cases() -> dict[str, Case]:
+    """Networks for the engine on a GPU, each with data and masks."""
+    return {name: Case(name) for name in NETS}
 
 
 @pytest.fixture

@@ -8,92 +8,23 @@ from __future__ import annotations
 
 import re
 import traceback
-from types import SimpleNamespace
 
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
-from torch.func import functional_call
 
-from optprune_fast.engine import device_replay
 from optprune_fast.engine.chunks import ChunkPlan
-from optprune_fast.engine.device_bytes import DeviceBytes
 from optprune_fast.engine.device_population import DevicePopulation
 from optprune_fast.engine.evaluator import Evaluator
 from optprune_fast.masks.layout import MaskLayout
 from optprune_fast.masks.operators import candidate_seeds, random_masks
 from optprune_fast.masks.packed import PackedMasks
-from optprune_fast.models import MLP, TinyTransformer
 from optprune_fast.runtime import native
 from optprune_fast.runtime.dispatch import calls
 from optprune_fast.runtime.errors import BackendError
 from optprune_fast.testing.nets import Net
-from optprune_fast.testing.tolerance import network_limit
-
-
-def lenet(m, x):
-    y = F.max_pool2d(m["a"](x).relu(), 2)
-    return m["d"](m["c"](F.max_pool2d(m["b"](y).relu(), 2).flatten(1)).relu())
-
-
-def residual(m, x):
-    y = m["n1"](m["a"](x)).relu()
-    return m["fc"]((m["n2"](m["b"](y)) + y).relu().mean((2, 3)))
-
-
-def unlike(m, x):
-    """What is the same for all candidates meets what is not; a convolution along one axis; a step that has no name."""
-    y = m["a"](x) + x[:, :1]
-    return m["b"](y.cumsum(2)).sum(1)
-
-
-NETS = {
-    "mlp": (lambda: MLP([70, 19, 17, 5]), (70,)),
-    "lenet": (lambda: Net(lenet, a=nn.Conv2d(1, 3, 3), b=nn.Conv2d(3, 5, 3, padding=1), c=nn.Linear(20, 9),
-                          d=nn.Linear(9, 4)), (1, 10, 10)),
-    "transformer": (lambda: TinyTransformer(1, 8, 5, patch=4, width=8, heads=2, layers=1), (1, 8, 8)),
-    "residual": (lambda: Net(residual, a=nn.Conv2d(2, 4, 3, padding=1, bias=False), n1=nn.BatchNorm2d(4),
-                             b=nn.Conv2d(4, 4, 3, padding=1, groups=2, bias=False), n2=nn.BatchNorm2d(4),
-                             fc=nn.Linear(4, 3)), (2, 5, 4)),
-    "unlike": (lambda: Net(unlike, a=nn.Conv1d(2, 3, 3, padding=1), b=nn.Linear(7, 4)), (2, 7)),
-}
-SAMPLES = 6
-
-
-class Case:
-    def __init__(self, name):
-        torch.manual_seed(len(name))
-        make, shape = NETS[name]
-        self.model = make().eval()
-        for module in self.model.modules():
-            if isinstance(module, nn.BatchNorm2d):
-                module.running_mean.normal_(0, 0.1)
-                module.running_var.uniform_(0.5, 1.5)
-        self.inputs = torch.randn(SAMPLES, *shape)
-        self.targets = torch.randint(3, (SAMPLES,))
-        self.data = self.inputs, self.targets
-        self.layout = MaskLayout.of(self.model)
-        self.masks = random_masks(self.layout, self.layout.n // 2, candidate_seeds(7, 0, 3))
-
-    def evaluator(self, **options):
-        return Evaluator(self.model, self.data, backend="triton", **options)
-
-    def outputs(self, masks, dtype=torch.float64):
-        state = {name: tensor.to(dtype) for name, tensor in self.model.state_dict().items()}
-        kept = [{name: state[name] * bits[0] for name, bits in mask.to_dense().items()} for mask in masks]
-        with torch.no_grad():
-            outputs = [functional_call(self.model, {**state, **one}, (self.inputs.to(dtype),)) for one in kept]
-        return torch.stack(outputs)
-
-
-@pytest.fixture(scope="module")
-def cases():
-    return {name: Case(name) for name in NETS}
-
-
-def rule(outputs64, outputs32, precision="fp32"):
-    return network_limit(outputs64, outputs32, terms=70, layers=4, precision=precision)
+from tests.gpu.engine_networks import NETS, SAMPLES, rule
 
 
 @pytest.mark.parametrize("name", NETS)
@@ -204,157 +135,6 @@ def test_every_tensor_is_made_on_the_device_that_the_masks_are_on(cases):
             evaluator.metrics(case.masks)
             evaluator.moves(case.masks[0], moves)
         assert nameless == [], "\n".join(nameless)
-
-
-# ---- one CUDA graph a generation
-
-
-class Recorder:
-    """Stands for a CUDA graph: does again what was captured, and writes to the same memory."""
-
-    def __init__(self):
-        self.captured, self.replayed = 0, 0
-
-    def __call__(self, work):
-        self.captured += 1
-        out = work().clone()
-
-        def launch():
-            self.replayed += 1
-            out.copy_(work())
-        return launch, out
-
-
-def test_a_generation_is_captured_when_it_is_asked_for_again(cases, monkeypatch):
-    case, recorder = cases["mlp"], Recorder()
-    masks = random_masks(case.layout, case.layout.n // 3, candidate_seeds(1, 0, 3))
-    wanted, others = case.evaluator()(case.masks), case.evaluator()(masks)
-    monkeypatch.setattr(device_replay, "capture_for", lambda device: recorder)
-    evaluator = case.evaluator()
-    assert "as one CUDA graph" in evaluator.explain()
-    for replayed, (asked, answer) in enumerate([(case.masks, wanted), (masks, others), (case.masks[:2], wanted[:2])]):
-        assert torch.equal(evaluator(asked), answer)
-        assert (recorder.captured, recorder.replayed) == (min(replayed, 1), replayed)
-    evaluator.metrics(case.masks)  # error, for the first time, and cross-entropy
-    assert (recorder.captured, recorder.replayed) == (1, 3)
-
-
-def test_a_graph_captured_in_inference_mode_serves_outside_of_it():
-    recorder, replays, words = Recorder(), device_replay.Replays(), torch.arange(2).unsqueeze(1)
-
-    def sums():
-        return replays.sums(words, "kind", lambda some: some[:, 0].double(), recorder)
-
-    with torch.inference_mode():
-        assert torch.equal(sums(), sums())
-    assert sums().tolist() == [0, 1]
-    assert (recorder.captured, recorder.replayed) == (1, 2)
-
-
-def test_large_networks_unknown_steps_and_chunks_are_launched_step_by_step(cases, monkeypatch):
-    recorder = Recorder()
-    monkeypatch.setattr(device_replay, "capture_for", lambda device: recorder)
-    for name, change in (("unlike", {}), ("mlp", {"memory": 1}), ("mlp", {"SMALL": 0})):
-        monkeypatch.setattr("optprune_fast.engine.device_population.SMALL", change.pop("SMALL", 2 * 10**9))
-        evaluator = cases[name].evaluator(**change)
-        assert torch.equal(evaluator(cases[name].masks), evaluator(cases[name].masks))
-    assert recorder.captured == 0
-
-
-def test_few_graphs_are_kept():
-    recorder, replays, words = Recorder(), device_replay.Replays(), torch.ones(2, 1, dtype=torch.int64)
-    for _ in range(3):
-        for kind in range(6):
-            replays.sums(words, kind, lambda some: some[:, 0].double(), recorder)
-    assert recorder.captured == 12  # each was thrown out by four others before it was asked for again
-    assert len(replays._graphs) == device_replay.MOST_GRAPHS
-
-
-def test_a_graph_is_captured_on_the_device_of_the_network(monkeypatch):
-    """On the second of two GPUs, while the first is the current one, a graph would hold nothing."""
-    current, seen = ["cuda:0"], []
-
-    class Within:
-        def __init__(self, device=None):
-            self.device = device
-
-        def __enter__(self):
-            current.append(self.device or current[-1])
-
-        def __exit__(self, *raised):
-            current.pop()
-
-    stream = SimpleNamespace(wait_stream=lambda other: seen.append(str(current[-1])))
-    fakes = {"device": Within, "Stream": lambda: stream, "current_stream": lambda: stream,
-             "stream": lambda side: Within(), "graph": lambda graph: Within(),
-             "CUDAGraph": lambda: SimpleNamespace(replay="again")}
-    for name, fake in fakes.items():
-        monkeypatch.setattr(torch.cuda, name, fake)
-    capture = device_replay.capture_for(torch.device("cuda", 1))
-    assert capture(lambda: seen.append(str(current[-1]))) == ("again", None)
-    assert seen == ["cuda:1"] * 4  # two waits, the first call and the capture
-
-
-# ---- memory
-
-
-def test_less_memory_than_thought_means_smaller_chunks(cases, monkeypatch):
-    case = cases["mlp"]
-    evaluator = case.evaluator()
-    wanted = evaluator(case.masks)
-    plain, seen = DevicePopulation._chunk_sums, []
-
-    def short(self, words, inputs, targets, objective):
-        seen.append((len(words), inputs.samples))
-        if len(words) * inputs.samples > 4:
-            raise torch.OutOfMemoryError("no room")
-        return plain(self, words, inputs, targets, objective)
-
-    monkeypatch.setattr(DevicePopulation, "_chunk_sums", short)
-    torch.testing.assert_close(evaluator(case.masks), wanted)
-    tries = len(seen)
-    assert seen[0] == (3, SAMPLES)
-    torch.testing.assert_close(evaluator(case.masks), wanted)
-    assert all(rows * columns <= 4 for rows, columns in seen[tries:])  # the second call knows
-
-
-def test_no_memory_for_one_sample_is_an_error_with_the_numbers(cases, monkeypatch):
-    evaluator = cases["mlp"].evaluator()
-
-    def none(*arguments):
-        raise torch.OutOfMemoryError("no room")
-
-    monkeypatch.setattr(DevicePopulation, "_chunk_sums", none)
-    with pytest.raises(MemoryError, match=r"no memory for one candidate on one sample[\s\S]*on_one_sample  \d{3}\n"):
-        evaluator(cases["mlp"].masks)
-
-
-def test_no_memory_grows_with_candidates_times_weights(cases):
-    case = cases["mlp"]
-    evaluator = case.evaluator()
-    evaluator(case.masks)
-    largest = 0
-
-    class Watch(torch.utils._python_dispatch.TorchDispatchMode):
-        def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-            nonlocal largest
-            out = func(*args, **(kwargs or {}))
-            if isinstance(out, torch.Tensor):
-                largest = max(largest, out.untyped_storage().nbytes())
-            return out
-
-    many = PackedMasks.cat([case.masks] * 7)
-    with Watch():
-        evaluator._compiled.sums(many.words, "cross_entropy")
-    own = evaluator._compiled.program(evaluator._example()).bytes.own
-    assert largest <= max(many.words.nbytes, len(many) * SAMPLES * own)
-    assert largest < len(many) * case.layout.n
-
-
-def test_bytes_are_those_of_what_is_alive(cases):
-    runner = cases["mlp"].evaluator()._compiled
-    program = runner.program(runner.batches.kinds[0].example)
-    assert program.bytes == DeviceBytes(own=4 * (19 + 17), shared=4 * 70)  # two layers beside one another; the input
 
 
 # ---- what is said

@@ -23,7 +23,9 @@ CASES = {
     "interpreter_bit_cases.py": len(samples("choose_bits")) + 3,
     "interpreter_cases.py": 2 * (len(samples("masked_linear")) + 3 + 2) + 41,
     "interpreter_conv_cases.py": len(samples("masked_conv2d")) + 16,
-    "interpreter_engine_cases.py": 34,
+    "interpreter_engine_cases.py": 25,
+    "interpreter_replay_cases.py": 5,
+    "interpreter_memory_cases.py": 4,
     "interpreter_search_cases.py": 4,
     "interpreter_rank_cases.py": (len(rank_cases()) + len(samples("topk_threshold")) if EVERYTHING else 7 + 6) + 3,
     # float32; as many in float16, or every fourth; and 24 cases of single samples or none
@@ -45,6 +47,10 @@ def test_every_case_passes_in_the_interpreter(file, expected, record_property):
     assert re.search(rf"^{expected} passed in ", run.stdout, re.MULTILINE), run.stdout
     served = re.search(r"^triton +(\d+)$", run.stdout, re.MULTILINE)
     record_property("ran", ["triton"] * int(served[1]))  # for the table at the end of this run, too
+
+
+def test_every_file_of_cases_is_run():
+    assert {path.name for path in Path(__file__).parent.glob("interpreter_*cases.py")} == set(CASES)
 
 
 def test_importing_the_package_imports_no_triton():

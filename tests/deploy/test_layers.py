@@ -10,10 +10,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from optprune_fast.deploy.convert import sparse_layer
 from optprune_fast.deploy.layer import SparseLayer
 from optprune_fast.deploy.weight import SparseWeight
 from optprune_fast.ops.words import pack
+from tests.deploy.pairs import pair
 
 LAYERS: dict[str, tuple[Any, tuple[int, ...]]] = {
     "linear": (lambda: nn.Linear(70, 9), (3, 70)),
@@ -33,16 +33,7 @@ BY_LAYER = pytest.mark.parametrize("name", LAYERS)
 
 
 def made(name: str, seed: int = 1, coded: bool | None = None) -> tuple[nn.Module, SparseLayer, Tensor]:
-    """(the torch layer with zeros, the sparse one, an input)"""
-    make, shape = LAYERS[name]
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        dense, x = make().requires_grad_(False), torch.randn(shape)
-        mask = torch.rand(dense.weight.shape) < 0.4
-    dense.weight[~mask] = 0
-    weight = SparseWeight.of(pack(mask.flatten(1)), dense.weight[mask], dense.weight.shape,
-                             groups=getattr(dense, "groups", 1), coded=coded)
-    return dense, sparse_layer(dense, weight, "because"), x
+    return pair(*LAYERS[name], seed=seed, coded=coded)
 
 
 @pytest.mark.filterwarnings("ignore:Using padding='same' with even kernel lengths")

@@ -16,8 +16,6 @@ import optprune_fast as opf
 from optprune_fast.deploy import gpu, two_four
 from optprune_fast.deploy.chooser import choose
 from optprune_fast.deploy.conv import SparseConv2d
-from optprune_fast.deploy.convert import sparse_layer
-from optprune_fast.deploy.layer import SparseLayer
 from optprune_fast.deploy.linear import SparseLinear
 from optprune_fast.deploy.report import explain
 from optprune_fast.deploy.weight import SparseWeight
@@ -25,6 +23,7 @@ from optprune_fast.formats.file import read
 from optprune_fast.ops import rows_linear
 from optprune_fast.ops.rows import Rows
 from optprune_fast.ops.words import pack
+from tests.deploy.pairs import pair
 
 pytestmark = pytest.mark.filterwarnings("ignore:rows_linear runs in plain torch")
 CODED = pytest.mark.parametrize("coded", [False, True], ids=["index", "bitmask"])
@@ -59,19 +58,6 @@ def weight_of(kept: Tensor, *, coded: bool | None = None, dtype: torch.dtype = t
 
 def drawn(rows: int, columns: int, density: float = 0.3) -> Tensor:
     return torch.rand(rows, columns, generator=torch.Generator().manual_seed(5)) < density
-
-
-def made(name: str, coded: bool | None = None) -> tuple[nn.Module, SparseLayer, Tensor]:
-    """(the torch layer with zeros, the sparse one, an input)"""
-    make, shape = LAYERS[name]
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(1)
-        dense, x = make().requires_grad_(False), torch.randn(shape)
-        mask = torch.rand(dense.weight.shape) < 0.4
-    dense.weight[~mask] = 0
-    weight = SparseWeight.of(pack(mask.flatten(1)), dense.weight[mask], dense.weight.shape,
-                             groups=getattr(dense, "groups", 1), coded=coded)
-    return dense, sparse_layer(dense, weight, "because"), x
 
 
 def same(one: Any, other: Any) -> bool:
@@ -119,7 +105,7 @@ def test_the_layout_is_changed_once(as_gpu: Callable[[bool], None]) -> None:
 @BY_LAYER
 def test_it_computes_what_torch_computes(name: str, coded: bool, as_gpu: Callable[[bool], None]) -> None:
     as_gpu(True)
-    dense, sparse, x = made(name, coded)
+    dense, sparse, x = pair(*LAYERS[name], coded=coded)
     assert sparse.weight.in_rows
     torch.testing.assert_close(sparse(x), dense(x))
     with torch.no_grad():

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from optprune_fast.ops.checks import require
-from optprune_fast.ops.library import register, register_backward
+from optprune_fast.ops.library import register
+from optprune_fast.ops.planes_backward import register_linear_backward
 from optprune_fast.ops.rows import TILE, Rows, dense_bands
 from optprune_fast.ops.words import word_count
 from optprune_fast.runtime.dispatch import Operation
@@ -89,40 +90,9 @@ def _fake(x: Tensor, shape: Sequence[int], values: Tensor, places: Tensor, count
     return x.new_empty(*x.shape[:-1], shape[0])
 
 
-def _setup(ctx: Any, inputs: tuple[Any, ...], keyword_only_inputs: dict[str, Any], output: Tensor) -> None:
-    _, ctx.shape, *planes, _ = inputs
-    ctx.save_for_backward(*planes)
-
-
-def _backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-    grad_x = grad_bias = None
-    if ctx.needs_input_grad[0]:
-        grad_x = backward_operator(grad, ctx.shape, *ctx.saved_tensors)
-    if ctx.needs_input_grad[6]:
-        grad_bias = grad.flatten(0, -2).sum(0) if grad.dim() > 1 else grad
-    return grad_x, None, None, None, None, None, grad_bias
-
-
-def _backward_kernel(grad: Tensor, shape: Sequence[int], values: Tensor, places: Tensor, counts: Tensor,
-                     starts: Tensor) -> Tensor:
-    out = grad.new_zeros(*grad.shape[:-1], shape[1])
-    for part, weight in dense_bands(Rows(values, places, counts, starts), *shape):
-        out += grad[..., part] @ weight
-    return out
-
-
-def _backward_fake(grad: Tensor, shape: Sequence[int], *planes: Tensor) -> Tensor:
-    return grad.new_empty(*grad.shape[:-1], shape[1])
-
-
 operator = register(
     "rows_linear",
     "(Tensor x, int[] shape, Tensor values, Tensor places, Tensor counts, Tensor starts, Tensor? bias, *, "
     "str backend='auto') -> Tensor",
     kernel=_kernel, fake=_fake)
-# An operator of its own, for torch.compile: how many values a weight has is known when it runs.
-backward_operator = register(
-    "rows_linear_backward",
-    "(Tensor grad, int[] shape, Tensor values, Tensor places, Tensor counts, Tensor starts) -> Tensor",
-    kernel=_backward_kernel, fake=_backward_fake)
-register_backward("rows_linear", _setup, _backward)
+register_linear_backward("rows_linear", Rows, Rows._fields, dense_bands)

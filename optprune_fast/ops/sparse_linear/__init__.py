@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 from torch import Tensor
 
 from optprune_fast.ops.checks import check_sparse, require
-from optprune_fast.ops.library import register, register_backward
+from optprune_fast.ops.library import register
+from optprune_fast.ops.planes_backward import register_linear_backward
 from optprune_fast.ops.slices import Slices, dense_bands
 from optprune_fast.runtime.dispatch import Operation
 
@@ -69,40 +69,9 @@ def _fake(x: Tensor, shape: Sequence[int], values: Tensor, places: Tensor, count
     return x.new_empty(*x.shape[:-1], shape[0])
 
 
-def _setup(ctx: Any, inputs: tuple[Any, ...], keyword_only_inputs: dict[str, Any], output: Tensor) -> None:
-    _, ctx.shape, *planes, _ = inputs
-    ctx.save_for_backward(*planes)
-
-
-def _backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-    grad_x = grad_bias = None
-    if ctx.needs_input_grad[0]:
-        grad_x = backward_operator(grad, ctx.shape, *ctx.saved_tensors)
-    if ctx.needs_input_grad[7]:
-        grad_bias = grad.flatten(0, -2).sum(0) if grad.dim() > 1 else grad
-    return grad_x, None, None, None, None, None, None, grad_bias
-
-
-def _backward_kernel(grad: Tensor, shape: Sequence[int], values: Tensor, places: Tensor, counts: Tensor, rows: Tensor,
-                     starts: Tensor) -> Tensor:
-    out = grad.new_zeros(*grad.shape[:-1], shape[1])
-    for part, weight in dense_bands(Slices(values, places, counts, rows, starts), *shape):
-        out += grad[..., part] @ weight
-    return out
-
-
-def _backward_fake(grad: Tensor, shape: Sequence[int], *planes: Tensor) -> Tensor:
-    return grad.new_empty(*grad.shape[:-1], shape[1])
-
-
 operator = register(
     "sparse_linear",
     "(Tensor x, int[] shape, Tensor values, Tensor places, Tensor counts, Tensor rows, Tensor starts, "
     "Tensor? bias, *, str backend='auto') -> Tensor",
     kernel=_kernel, fake=_fake)
-# An operator of its own, for torch.compile: how many values a weight has is known when it runs.
-backward_operator = register(
-    "sparse_linear_backward",
-    "(Tensor grad, int[] shape, Tensor values, Tensor places, Tensor counts, Tensor rows, Tensor starts) -> Tensor",
-    kernel=_backward_kernel, fake=_backward_fake)
-register_backward("sparse_linear", _setup, _backward)
+register_linear_backward("sparse_linear", Slices, Slices._fields, dense_bands)

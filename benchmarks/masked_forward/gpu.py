@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from optprune_fast.bench.problem import Masks, Problem, fresh_masks
 from optprune_fast.bench.rival import Prepared
 from optprune_fast.bench.rivals import compiled, loop, vmap
-from optprune_fast.engine.device_replay import cuda_graph
+from optprune_fast.engine.device_replay import CudaGraphs
 from optprune_fast.engine.evaluator import Evaluator
 from optprune_fast.models import MLP, LeNet5
 from optprune_fast.testing.tolerance import network_limit
@@ -139,7 +139,7 @@ def _evaluator(problem: Problem, data: tuple[Tensor, Tensor], backend: str, prec
 
 def _graph(device: str, way: Way) -> Way:
     way()
-    replay, out = cuda_graph(torch.device(device), way)
+    replay, out = CudaGraphs(torch.device(device))(way)
 
     def run() -> Tensor:
         replay()

@@ -14,6 +14,7 @@ from torch import Tensor
 from optprune_fast.engine import look_up
 from optprune_fast.engine.batches import Batch, Signature
 from optprune_fast.engine.device_population import DevicePopulation
+from optprune_fast.engine.device_replay import Arena
 from optprune_fast.engine.families import find_families, flips
 from optprune_fast.engine.forward import MaskedForward
 from optprune_fast.engine.mixed import Mixed
@@ -76,6 +77,7 @@ class CompiledForward:
         self._sized_for = batches.kinds  # subsets share programs, and tiles must have one width
         self._graphs: dict[Signature, Graph] = {}
         self._slices = Slices()
+        self.arena = Arena(forward.device)
         self.refresh()
 
     def refresh(self) -> None:
@@ -127,7 +129,8 @@ class CompiledForward:
 
     def _runner(self, graph: Graph, samples: int, keep: bool) -> Runner:
         if self.backend == "triton":
-            return DevicePopulation(graph, self.layout, self.forward.state, self.memory, self.forward.precision)
+            return DevicePopulation(graph, self.layout, self.forward.state, self.memory, self.forward.precision,
+                                    self.arena)
         if any(refusal(graph, self.layout, node) for node in graph.nodes):
             return Mixed(graph, split(graph, self.layout), self.forward.state, self.memory,
                          lambda part, last: self._population(part, samples, loss=last))
@@ -208,7 +211,7 @@ class CompiledForward:
 
     def outputs(self, words: Tensor, batch: Batch) -> Tensor:
         """float32 [P, B, …]: the network's outputs."""
-        return self.program(batch).outputs(words, self._turn(batch, None))
+        return self.program(batch).outputs(words, self.arena.first_to_go(self._turn, batch, None))
 
     def takes(self, objective: Objective) -> bool:
         return objective.named and self.ready
@@ -242,16 +245,19 @@ class CompiledForward:
 
     def _turned(self, batches: Iterable[Batch]) -> Iterator[Piece]:
         for batch in batches:
-            for chunk in batch.to(self.forward.device).chunks(batch.piece):
-                dense = self.forward.dense(chunk) if self.compared else None
-                if dense is not None and self.compared == "kl_to_dense":
-                    dense = F.log_softmax(dense, dim=1)
-                turned = self._turn(chunk, dense)
-                try:
-                    classes = _classes(CLASS_LOSSES[0], chunk.size, self.program(chunk), chunk.targets)
-                except ValueError:  # it passes through when an objective asks for classes
-                    classes = None
-                yield Piece(chunk.signature, chunk, turned, dense, chunk.targets, classes)
+            for chunk in self.arena.first_to_go(batch.to, self.forward.device).chunks(batch.piece):
+                yield self.arena.first_to_go(self._piece, chunk)
+
+    def _piece(self, chunk: Batch) -> Piece:
+        dense = self.forward.dense(chunk) if self.compared else None
+        if dense is not None and self.compared == "kl_to_dense":
+            dense = F.log_softmax(dense, dim=1)
+        turned = self._turn(chunk, dense)
+        try:
+            classes = _classes(CLASS_LOSSES[0], chunk.size, self.program(chunk), chunk.targets)
+        except ValueError:  # it passes through when an objective asks for classes
+            classes = None
+        return Piece(chunk.signature, chunk, turned, dense, chunk.targets, classes)
 
     def _turn(self, batch: Batch, dense: Tensor | None) -> Any:
         program = self.program(batch)

@@ -6,15 +6,14 @@ The same code runs on CPU tensors in Triton's interpreter, for tests.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
-from optprune_fast.engine import device_replay
 from optprune_fast.engine.chunks import ChunkPlan
 from optprune_fast.engine.device_bytes import DeviceBytes
-from optprune_fast.engine.device_replay import Replays
+from optprune_fast.engine.device_replay import Arena, Replays, room_for
 from optprune_fast.engine.device_steps import FUSED_LOSSES, MaskedStep, Value, narrow_values, steps_of
 from optprune_fast.engine.objective import NAMED, ordered_sum
 from optprune_fast.masks.layout import MaskLayout
@@ -26,6 +25,8 @@ from optprune_fast.runtime.errors import message
 # Multiply-adds a step under which a generation is one CUDA graph: tensor cores should do about as many while the host
 # launches a kernel. An assumption, which nobody has timed.
 SMALL = 2 * 10**9
+# Of the budget, where a generation may be one: graphs keep their values from call to call.
+GRAPH_SHARE = 0.5
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,23 +36,26 @@ class Inputs:
     values: dict[int, Tensor]
     samples: int
     dense: Tensor | None
-    replays: Replays = field(default_factory=Replays)
+    replays: Replays
 
     def pick(self, some: slice) -> Inputs:
         dense = None if self.dense is None else self.dense[some]
-        return Inputs({value: x[some] for value, x in self.values.items()}, some.stop - some.start, dense)
+        values = {value: x[some] for value, x in self.values.items()}
+        return replace(self, values=values, samples=some.stop - some.start, dense=dense)
 
 
 class DevicePopulation:
     """One network; called as a `Population` is.
 
-    memory:     bytes of values that a chunk may take; halved where the device has less
+    memory:     bytes of values that a chunk and the graphs may take; halved where the device has less
     precision:  how masked layers multiply
+    arena:      where graphs live
     """
 
-    def __init__(self, graph: Graph, layout: MaskLayout, state: Mapping[str, Tensor], memory: int, precision: str
-                 ) -> None:
-        self.graph, self.state, self.memory, self.precision = graph, state, memory, precision
+    def __init__(self, graph: Graph, layout: MaskLayout, state: Mapping[str, Tensor], memory: int, precision: str,
+                 arena: Arena) -> None:
+        self.graph, self.state, self.memory, self.precision, self.arena = graph, state, memory, precision, arena
+        self._mask_bytes = 8 * layout.W
         self.steps = steps_of(graph, layout, state, precision)
         self.bytes = DeviceBytes.of(graph, self.steps)
         self.device = next(iter(state.values())).device
@@ -74,16 +78,14 @@ class DevicePopulation:
             if node.op == "input":
                 stored = PRECISIONS[self.precision].dtype if node.output in self._narrow else dtype
                 values[node.output] = raw(args[node.attributes["index"]].to(self.device), stored)
-        return Inputs(values, samples, dense)
+        return Inputs(values, samples, dense, Replays(self.arena))
 
     def sums(self, words: Tensor, inputs: Inputs, targets: Tensor | None, objective: str) -> Tensor:
         """float64 [P]: sum over samples of the objective. words: int64 [P, W]."""
         def add(plan: ChunkPlan) -> Tensor:
-            if self.replayed(plan, len(words), inputs.samples):
-                capture = device_replay.capture_for(self.device)
-                assert capture is not None
+            if self.replayed(len(words), inputs.samples):
                 return inputs.replays.sums(
-                    words, objective, lambda some: self._chunk_sums(some, inputs, targets, objective), capture)
+                    words, objective, lambda some: self._chunk_sums(some, inputs, targets, objective))
             total = torch.zeros(len(words), dtype=torch.float64, device=words.device)
             for rows, columns in chunks(plan, len(words), inputs.samples):
                 wanted = None if targets is None else targets[columns]
@@ -108,12 +110,24 @@ class DevicePopulation:
         fits = step.output == self.graph.output and step.has_loss(self.output_shape)
         return step if fits and objective in FUSED_LOSSES else None
 
-    def replayed(self, plan: ChunkPlan, candidates: int, samples: int) -> bool:
-        """Whether a generation goes as one CUDA graph: small, in one chunk, and nothing in it unknown to us."""
-        whole = 0 < candidates <= plan.candidates and samples <= plan.samples
+    def plan(self, candidates: int, samples: int) -> ChunkPlan:
+        """How many go through at once, launched step by step. What is in graphs by now does not matter: results would
+        depend, within rounding, on what was asked before."""
+        return self.bytes.plan(self.memory - self.graph_memory, candidates, samples)
+
+    def replayed(self, candidates: int, samples: int) -> bool:
+        """Whether a generation goes as one CUDA graph: small, all at once within the graphs' part of the budget, and
+        nothing in it unknown to us."""
+        room = room_for(candidates)
+        kept = self.bytes.needed(ChunkPlan(room, samples)) + room * self._mask_bytes
+        return (candidates > 0 and self.arena.able and kept <= self.graph_memory
+                and self.multiply_adds * room * samples < SMALL * len(self.steps))
+
+    @property
+    def graph_memory(self) -> int:
+        """The graphs' part of the budget, where this network may have any."""
         known = all(step.node.op != "torch" for step in self.steps)
-        return (whole and known and device_replay.capture_for(self.device) is not None
-                and self.multiply_adds * candidates * samples < SMALL * len(self.steps))
+        return int(GRAPH_SHARE * self.memory) if known and self.arena.capture is not None else 0
 
     @property
     def multiply_adds(self) -> int:
@@ -148,11 +162,12 @@ class DevicePopulation:
         return values
 
     def _within_memory(self, work: Callable[[ChunkPlan], Tensor], candidates: int, samples: int) -> Tensor:
-        """`work` in the largest chunks that the device has room for; the budget stays as it was found."""
+        """`work` in the largest chunks that the device has room for, without graphs before smaller ones; the budget
+        stays as it was found."""
         while True:
-            plan = self.bytes.plan(self.memory, candidates, samples)
+            plan = self.plan(candidates, samples)
             try:
-                return work(plan)
+                return self.arena.first_to_go(work, plan)
             except torch.OutOfMemoryError as error:
                 if plan == ChunkPlan(1, 1):
                     raise MemoryError(self._too_large(candidates)) from error

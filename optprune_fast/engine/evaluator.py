@@ -164,7 +164,8 @@ class Evaluator(Evaluation):
         """
         self._check_for_gradients("gradients", mask)
         weights = self._forward.effective(mask)
-        return gradients.gradients(self._forward, self.objective, self._on_device(), weights, self.memory)
+        return self._compiled.arena.first_to_go(lambda: gradients.gradients(
+            self._forward, self.objective, self._on_device(), weights, self.memory))
 
     def mean_gradients(self, mask: PackedMasks, samples: Tensor) -> dict[str, Tensor]:
         """{name: g}: for every effective weight the mean gradient over some samples, int64 [S], as numbers in the order
@@ -174,8 +175,9 @@ class Evaluator(Evaluation):
         there are. An objective of the caller's is called on one thread.
         """
         self._check_for_gradients("mean_gradients", mask)
-        picked = (batch.to(self._forward.device) for batch in self.batches.pick(samples))
-        return mean_gradients(self._forward, self.objective, picked, mask, self.memory, self._sample_bytes)
+        return self._compiled.arena.first_to_go(lambda: mean_gradients(
+            self._forward, self.objective, (batch.to(self._forward.device) for batch in self.batches.pick(samples)),
+            mask, self.memory, self._sample_bytes))
 
     def explain(self, density: float | None = None) -> str:
         """Which way the network runs, which backend serves each layer, and why not the others.

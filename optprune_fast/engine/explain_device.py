@@ -13,16 +13,17 @@ SHOWN = 64  # candidates of an example
 
 def device_lines(runner: DevicePopulation, samples: int, objective: Objective) -> list[str]:
     """Way, precision, chunks and loss of `SHOWN` candidates, and a row for each step."""
-    plan = runner.bytes.plan(runner.memory, SHOWN, samples)
+    plan, alone = runner.plan(SHOWN, samples), runner.arena.refused
     fused = runner.last(objective.name) if objective.named else None
-    graph = "; as one CUDA graph" if runner.replayed(plan, SHOWN, samples) else "; launched step by step"
+    graph = "as one CUDA graph" if runner.replayed(SHOWN, samples) else "launched step by step" + (
+        f", since {alone}" if alone else "")
     rows: list[tuple[str, ...]] = [("step", "runs in", "weight", "input", "tile", "stored")]
     rows += [_row(step, step is fused, plan.candidates) for step in runner.steps]
     return [
         f"way      plan: the whole network, all candidates of a chunk step by step, on {runner.device}",
         f"multiply {runner.precision} in masked layers; what torch runs, as torch is set",
         f"chunks   {plan.candidates} of {SHOWN} candidates × {plan.samples} of {samples} samples at once, in "
-        f"{runner.memory >> 20} MiB{graph}",
+        f"{runner.memory >> 20} MiB; {graph}",
         f"loss     {'in the last layer, whose outputs are not stored' if fused else 'of stored outputs, by torch'}",
         *aligned(rows)]
 

@@ -24,7 +24,7 @@ CASES = {
     "interpreter_cases.py": 2 * (len(samples("masked_linear")) + 3 + 2) + 41,
     "interpreter_conv_cases.py": len(samples("masked_conv2d")) + 16,
     "interpreter_engine_cases.py": 25,
-    "interpreter_replay_cases.py": 5,
+    "interpreter_replay_cases.py": 16,
     "interpreter_memory_cases.py": 4,
     "interpreter_search_cases.py": 4,
     "interpreter_rank_cases.py": (len(rank_cases()) + len(samples("topk_threshold")) if EVERYTHING else 7 + 6) + 3,

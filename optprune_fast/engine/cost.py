@@ -15,12 +15,13 @@ import torch
 
 from optprune_fast.plan.built import dense_from
 from optprune_fast.plan.placed import Placed
-from optprune_fast.plan.program import LayerUse, Program, Step
+from optprune_fast.plan.program import CUTTING_OFF, LayerUse, Program, Step
 
 Counts = dict[str, float]  # what a step does -> how often for one sample
 WORDS_FROM = 1 / 32  # share of kept weights from which a linear layer reads words, as csrc/kernels/population/list.h
 PANEL = 64           # columns
 CACHES = (("first level", 32 << 10), ("second level", 512 << 10))
+AS_IT_STORES = {"conv2d": CUTTING_OFF, "linear": ("relu",)}  # activations that cost no pass of their own
 ELEMENTWISE = {"activation", "add", "sub", "mul", "scale", "widen", "embedding"}  # they move numbers, and that is all
 
 
@@ -59,7 +60,7 @@ def counts_of(program: Program, kept: Sequence[float], lanes: int) -> list[Count
 def _count(program: Program, step: Step, kept: Sequence[float], lanes: int) -> Counts:
     counts: Counts = {}
     kind = step.activation[0]
-    if kind not in (("none", "relu") if step.layer >= 0 else ("none",)):  # a layer's ReLU is one of its stores
+    if kind not in ("none", *AS_IT_STORES.get(step.op, ())):
         counts[kind] = _elements(step.out)
     if step.layer >= 0:
         _add_layer(counts, program, step, kept, lanes)

@@ -29,7 +29,7 @@ def run_step(program: Any, tile: Any, lists: Any, s: Any) -> Any:
     if op == 0:
         linear(program, tile, lists, step, parameters)
     elif op == 1:
-        conv2d(program, tile, lists, step)
+        conv2d(program, tile, lists, step, parameters)
     elif op <= 6:
         pointwise(program, tile, step, parameters)
     elif op <= 8:

@@ -102,8 +102,8 @@ def pool_pairs(strip: Any, columns: Any, to: Any) -> Any:
 
 
 @called
-def conv2d(program: Any, tile: Any, lists: Any, step: Any) -> Any:
-    """One register of samples; bias, residual, ReLU and a 2x2 maximum follow where the step says so."""
+def conv2d(program: Any, tile: Any, lists: Any, step: Any, parameters: Any) -> Any:
+    """One register of samples; bias, residual, ReLU or its kin and a 2x2 maximum follow where the step says so."""
     layer, count = program.layers[step[LAYER]], lists.counts[step[LAYER]]
     live, start = lists.live[layer[LIVE]:], lists.start[layer[START]:]
     y_by, x_by, groups, out_h = step[NUMBERS], step[NUMBERS + 1], step[NUMBERS + 2], step[NUMBERS + 3]
@@ -115,7 +115,8 @@ def conv2d(program: Any, tile: Any, lists: Any, step: Any) -> Any:
     if pools and width % 2:
         width += 1 if width < MOST_POSITIONS else -1
     height = 2 if pools else 4 if MOST_POSITIONS // width >= 4 else 2 if MOST_POSITIONS // width >= 2 else 1
-    low = ZERO if step[KIND] == RELU else -INFINITY
+    relu = step[KIND] == RELU
+    low = ZERO if relu else -INFINITY
     for y in range(0, out_h, height):
         rows = min(height, out_h - y)
         for left in range(0, out_w, width):
@@ -133,5 +134,9 @@ def conv2d(program: Any, tile: Any, lists: Any, step: Any) -> Any:
                     begin = step[B + OFFSET] + o * step[B + STRIDE] + y * step[B + STRIDE + 1] + left
                     add_residual(own, place * LANES, to_y * LANES, other, begin * LANES, step[B + STRIDE + 1] * LANES,
                                  low, rows, columns * LANES)
+                if not relu:
+                    for i in range(rows):
+                        begin = (place + i * to_y) * LANES
+                        activate(step[KIND], parameters, own[begin:begin + columns * LANES])
                 if pools and rows == 2:
                     pool_pairs(tile.strip, columns, to[(out + y // 2 * step[OUT + STRIDE + 1] + left // 2) * LANES:])

@@ -1,18 +1,17 @@
 """Few samples: pictures are cut into bands of rows, so that the lanes of a register are full.
 
-    sample of H rows  ─▶  `bands` samples of h rows  ─▶  halo ─▶ conv2d ─▶ halo ─▶ conv2d ─▶ … ─▶ gather  ─▶  H' rows
+    sample of H rows  ─▶  `bands` samples of h rows  ─▶  halo ─▶ conv2d ─▶ … ─▶ regroup ─▶ … ─▶ gather  ─▶  H' rows
 
 A band has what a convolution reads beyond it from its neighbours (halo), so the sums are those of the whole picture.
+Between zones of values (band_rows.py) rows go to bands of another height: regroup; gather: to one of all rows.
 """
 
 from __future__ import annotations
 
-import math
 from dataclasses import replace
 
+from optprune_fast.plan.band_rows import band_rows, rows_read
 from optprune_fast.plan.graph import Graph, Node
-
-POINTWISE = {"activation", "add", "sub", "mul", "scale", "affine"}
 
 
 def in_bands(graph: Graph, bands: int) -> Graph | None:
@@ -25,82 +24,63 @@ def in_bands(graph: Graph, bands: int) -> Graph | None:
     inputs = [node for node in graph.nodes if node.op == "input"]
     if len(inputs) != 1 or len(graph.shapes[inputs[0].output]) != 3 or inputs[0].output in graph.integers:
         return None
-    cut = _cut(graph)
-    if not any(node.op == "conv2d" and node.output in cut for node in graph.nodes):
-        return None
-    whole = math.lcm(*cut.values())
-    if any(graph.shapes[value][1] == 0 for value in cut):
-        return None
-    times = max(-(-graph.shapes[value][1] * step // (bands * whole)) for value, step in cut.items())
-    return _Rewriting(graph, bands, {value: times * whole // step for value, step in cut.items()}).run()
-
-
-def _cut(graph: Graph) -> dict[int, int]:
-    """Value that stays in bands -> rows of the input to a row of it."""
-    cut: dict[int, int] = {}
-    for node in graph.nodes:
-        steps = {cut.get(value) for value in node.inputs}
-        if node.op == "input":
-            cut[node.output] = 1
-        if len(steps) != 1 or None in steps:
-            continue
-        step = next(found for found in steps if found is not None)
-        if node.op == "conv2d":
-            cut[node.output] = step * node.attributes["stride"][0]
-        elif node.op in ("max_pool", "avg_pool"):
-            apart = node.attributes["kernel"][0] == node.attributes["stride"][0]
-            if apart and node.attributes["padding"][0] == 0:
-                cut[node.output] = step * node.attributes["stride"][0]
-        elif (node.op in POINTWISE and all(graph.shapes[v] == graph.shapes[node.output] for v in node.inputs)) or (
-                node.op == "concat" and node.attributes["dim"] % 3 == 0):
-            cut[node.output] = step
-    return cut
+    rows = band_rows(graph, bands)
+    return _Rewriting(graph, bands, rows).run() if rows else None
 
 
 class _Rewriting:
-    """height: value in bands -> rows of a band."""
+    """rows: value in bands -> rows of a band."""
 
-    def __init__(self, graph: Graph, bands: int, height: dict[int, int]) -> None:
-        self.graph, self.bands, self.height = graph, bands, height
+    def __init__(self, graph: Graph, bands: int, rows: dict[int, int]) -> None:
+        self.graph, self.bands, self.rows = graph, bands, rows
         self.nodes: list[Node] = []
-        self.shapes = {value: (shape[0], height[value], *shape[2:]) if value in height else shape
+        self.shapes = {value: (shape[0], rows[value], *shape[2:]) if value in rows else shape
                        for value, shape in graph.shapes.items()}
         self.next = 1 + max(graph.shapes)
-        self.made: dict[tuple[int, str], int] = {}
+        self.made: dict[tuple[str, int, int], int] = {}
 
     def run(self) -> Graph:
         for node in self.graph.nodes:
-            inputs = node.inputs
-            if node.output not in self.height:
-                inputs = tuple(self.gathered(value) if value in self.height else value for value in inputs)
-            elif node.op == "conv2d":
-                inputs = (self.with_halo(inputs[0]),)
+            wanted = self.rows_read(node)
+            inputs = tuple(self.regrouped(value, wanted) for value in node.inputs)
+            if wanted is not None and node.op == "conv2d":
+                inputs = (self.with_halo(node.inputs[0], inputs[0], wanted),)
             self.nodes.append(replace(node, inputs=inputs))
-        output = self.graph.output
-        output = self.gathered(output) if output in self.height else output
+        output = self.regrouped(self.graph.output, None)
         return Graph(tuple(self.nodes), output, self.shapes, self.graph.integers)
 
-    def add(self, op: str, value: int, shape: tuple[int, ...], **attributes: object) -> int:
-        """A node on a value, once."""
-        if (value, op) not in self.made:
-            self.made[value, op], self.next = self.next, self.next + 1
-            self.shapes[self.made[value, op]] = shape
-            self.nodes.append(Node(op, (value,), self.made[value, op], {"bands": self.bands, **attributes}, {}))
-        return self.made[value, op]
+    def rows_read(self, node: Node) -> int | None:
+        """Rows of a band of each input; None: of the whole picture."""
+        return rows_read(node, self.rows[node.output]) if node.output in self.rows else None
 
-    def gathered(self, value: int) -> int:
-        return self.add("gather", value, self.graph.shapes[value])
+    def add(self, op: str, original: int, value: int, shape: tuple[int, ...], **attributes: object) -> int:
+        """A node on a value, which has the rows of `original`, once."""
+        key = op, original, shape[1]
+        if key not in self.made:
+            self.made[key], self.next = self.next, self.next + 1
+            self.shapes[self.made[key]] = shape
+            self.nodes.append(Node(op, (value,), self.made[key], {"bands": self.bands, **attributes}, {}))
+        return self.made[key]
 
-    def with_halo(self, value: int) -> int:
-        """The value for all convolutions that read it."""
+    def regrouped(self, value: int, wanted: int | None) -> int:
+        """The value in bands of `wanted` rows, or whole."""
+        if value not in self.rows or self.rows[value] == wanted:
+            return value
+        channels, height, width = self.graph.shapes[value]
+        into = 1 if wanted is None else self.bands
+        return self.add("regroup", value, value, (channels, height if wanted is None else wanted, width), into=into,
+                        height=height)
+
+    def with_halo(self, original: int, value: int, rows: int) -> int:
+        """The value, in bands of so many rows, for all convolutions that read it thus."""
         above = below = across = 0
         for node in self.graph.nodes:
-            if node.op == "conv2d" and node.inputs == (value,):
+            if node.op == "conv2d" and node.inputs == (original,) and self.rows_read(node) == rows:
                 at = node.attributes
                 reach = at["dilation"][0] * (at["kernel"][0] - 1) - at["padding"][0] - at["stride"][0] + 1
                 above, below = max(above, at["padding"][0]), max(below, reach)
                 across = max(across, at["padding"][1])
         if above == below == across == 0:
             return value
-        return self.add("halo", value, self.shapes[value], height=self.graph.shapes[value][1], above=above,
-                        below=below, padding=(max(above, below), across))
+        return self.add("halo", original, value, self.shapes[value], height=self.graph.shapes[original][1],
+                        above=above, below=below, padding=(max(above, below), across))

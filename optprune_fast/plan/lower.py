@@ -25,10 +25,10 @@ from optprune_fast.plan.program import InputUse, LayerUse, Program, Step
 from optprune_fast.plan.refusal import CannotLower, refusal
 from optprune_fast.plan.turns import in_turns
 
-POSITIONAL = {"conv2d", "max_pool", "avg_pool", "matmul", "embedding", "halo", "gather"}
+POSITIONAL = {"conv2d", "max_pool", "avg_pool", "matmul", "embedding", "halo", "regroup"}
 KEEPS_ORDER = {"activation", "add", "sub", "mul", "scale", "affine", "layer_norm"}
 MOST_CHAINED = 16  # layers that csrc/kernels/moves/chain.h has room for
-# Steps whose kernel applies an activation to what it writes.
+# Steps whose kernel applies an activation to what it writes, whichever it is.
 ACTIVATING = {"linear", "add", "sub", "mul", "scale", "max_pool", "avg_pool", "mean"}
 
 
@@ -226,7 +226,7 @@ class Lowering:
             return ("none", ()), node.output
         if node.output in self.layer_index and self.layer_index[node.output][0] >= len(self.layer_index) - self.apart:
             return ("none", ()), node.output
-        if node.op not in ACTIVATING and not (node.op == "conv2d" and user.attributes["kind"] == "relu"):
+        if node.op not in ACTIVATING:
             return ("none", ()), node.output
         self.done.add(user.output)
         return (user.attributes["kind"], tuple(user.attributes["parameters"])), user.output

@@ -11,7 +11,7 @@ from torch import Tensor
 from optprune_fast.plan.fold import folded, norm_scale_shift
 from optprune_fast.plan.graph import Node
 from optprune_fast.plan.placed import Buffer, Placed, contiguous, order_of, picture
-from optprune_fast.plan.program import Step
+from optprune_fast.plan.program import CUTTING_OFF, Step
 
 if TYPE_CHECKING:
     from optprune_fast.plan.lower import Lowering
@@ -70,9 +70,9 @@ def conv2d(low: Lowering, node: Node) -> None:
     residual, output = _residual(low, node)
     user = low.only_user(output)
     activation: tuple[str, tuple[float, ...]] = ("none", ())
-    if user is not None and user.op == "activation" and user.attributes["kind"] == "relu":
+    if user is not None and user.op == "activation" and user.attributes["kind"] in CUTTING_OFF:
         low.done.add(user.output)
-        activation, output = ("relu", ()), user.output
+        activation, output = (user.attributes["kind"], tuple(user.attributes["parameters"])), user.output
     user = low.only_user(output)
     pools = (user is not None and user.op == "max_pool" and user.attributes["kernel"] == (2, 2) ==
              user.attributes["stride"] and user.attributes["padding"] == (0, 0))
@@ -111,10 +111,11 @@ def halo(low: Lowering, node: Node) -> None:
     low.values[node.output] = x
 
 
-def gather(low: Lowering, node: Node) -> None:
+def regroup(low: Lowering, node: Node) -> None:
     x = low.source(node.inputs[0])
     out = low.allocate_picture(node.output, low.graph.shapes[node.output])
-    low.add(Step("gather", True, out, x, numbers=(node.attributes["bands"],), name="gather"))
+    at = node.attributes
+    low.add(Step("regroup", True, out, x, numbers=(at["bands"], at["into"], at["height"]), name="regroup"))
     low.values[node.output] = out
 
 
@@ -300,5 +301,5 @@ RULES: dict[str, Rule] = {
     "input": input_, "constant": constant, "linear": linear, "conv2d": conv2d, "activation": activation,
     "add": binary, "sub": binary, "mul": binary, "scale": scale, "affine": affine, "max_pool": pool, "avg_pool": pool,
     "mean": mean, "softmax": softmax, "layer_norm": layer_norm, "matmul": matmul, "embedding": embedding,
-    "concat": concat, "reshape": reshape, "permute": permute, "slice": slice_, "halo": halo, "gather": gather,
+    "concat": concat, "reshape": reshape, "permute": permute, "slice": slice_, "halo": halo, "regroup": regroup,
 }

@@ -50,12 +50,28 @@ def pools() -> nn.Module:
                b=nn.Sequential(nn.Conv2d(1, 4, 5, padding=1), nn.AvgPool2d(2), nn.Hardswish()), f=nn.Linear(8, 3))
 
 
+class Mobile(nn.Module):
+    """Depthwise convolutions with strides, ReLU6, few rows at the end, and one pooling over all of them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        widths = ((4, 8, 1), (8, 8, 2), (8, 12, 2), (12, 12, 1), (12, 16, 2), (16, 16, 1))
+        blocks = [nn.Sequential(nn.Conv2d(a, a, 3, stride, 1, groups=a), nn.BatchNorm2d(a), nn.ReLU6(),
+                                nn.Conv2d(a, b, 1), nn.BatchNorm2d(b)) for a, b, stride in widths]
+        self.layers = nn.Sequential(nn.Conv2d(2, 4, 3, 2, 1), nn.ReLU6(), *blocks, nn.AdaptiveAvgPool2d(1),
+                                    nn.Flatten(), nn.Linear(16, 3))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.layers(x)
+
+
 CASES = {
     "resnet": Case(lambda: ResNet20(3, 5, width=4), (3, 16, 16)),
     "lenet": Case(lambda: LeNet5(1, 28), (1, 28, 28)),
     "half": Case(lambda: ResNet20(1, 3, width=3), (1, 9, 7), 0.4),
     "strides": Case(strides, (2, 19, 11), 0.6),
     "pools": Case(pools, (1, 21, 10), 0.5),
+    "mobile": Case(Mobile, (2, 80, 24)),
     "pictures": Case(lambda: nn.Sequential(nn.Conv2d(1, 3, 7, padding=3), nn.ReLU(), nn.Conv2d(3, 2, 3)), (1, 5, 6),
                      0.7),
     "rows": Case(lambda: nn.Sequential(nn.Conv1d(2, 5, 3, padding=1), nn.ReLU(), nn.Flatten(), nn.Linear(60, 4)),

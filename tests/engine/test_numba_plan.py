@@ -70,6 +70,15 @@ def test_activations(activation: nn.Module) -> None:
     assert_twins(model, x, torch.randint(3, (21,)), masks_of(model).words)
 
 
+@pytest.mark.parametrize("activation", [nn.ReLU(), nn.ReLU6(), nn.Hardtanh(-0.5, 0.7)], ids=str)
+def test_activations_that_a_convolution_applies_as_it_stores(activation: nn.Module) -> None:
+    torch.manual_seed(3)
+    model = nn.Sequential(nn.Conv2d(2, 5, 3, padding=1), activation, nn.Conv2d(5, 4, 3, stride=2), activation,
+                          nn.MaxPool2d(2), nn.Flatten(), nn.Linear(8, 3)).eval()
+    x = 4 * torch.randn(21, 2, 9, 7)
+    assert_twins(model, x, torch.randint(3, (21,)), masks_of(model).words)
+
+
 class Steps(nn.Module):
     """Steps that the small networks do not have."""
 

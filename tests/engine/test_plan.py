@@ -134,6 +134,21 @@ def test_activations(kind: nn.Module, plain_loop) -> None:
     assert ev._compiled.ready
 
 
+@pytest.mark.parametrize("share", [0.2, 0.9])  # dropped weights are skipped, and multiplied as zeros
+@pytest.mark.parametrize("isa", native.isas())
+@pytest.mark.parametrize("kind", [nn.ReLU(), nn.ReLU6(), nn.Hardtanh(-0.5, 0.7)], ids=str)
+def test_activations_that_a_convolution_applies_as_it_stores(kind: nn.Module, isa: str, share: float, monkeypatch,
+                                                             plain_loop) -> None:
+    monkeypatch.setenv("OPTPRUNE_ISA", isa)
+    torch.manual_seed(3)
+    model = Net(lambda m, x: F.max_pool2d(kind(m["b"](y := kind(m["a"](x))) + y), 2), a=nn.Conv2d(2, 5, 3, padding=1),
+                b=nn.Conv2d(5, 5, 3, padding=1)).eval()
+    inputs = 4 * torch.randn(19, 2, 9, 7)
+    ev = Evaluator(model, (inputs, None), "mse_to_dense", backend="native")
+    assert_exact(model, ev, masks_of(ev.layout, share=share), (inputs,), plain_loop)
+    assert ev._compiled.ready
+
+
 @pytest.mark.parametrize("B", SIZES)
 @pytest.mark.parametrize("name", ["mlp", "residual", "positions"])
 def test_no_way_to_cut_the_work_changes_a_bit(name: str, B: int, monkeypatch) -> None:

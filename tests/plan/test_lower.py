@@ -43,6 +43,15 @@ def test_activations_norms_residuals_and_pools_melt_into_layers() -> None:
     assert program.steps[0].numbers[6:] == (1, 1)
 
 
+@pytest.mark.parametrize("kind", [nn.ReLU(), nn.ReLU6(), nn.Hardtanh(-0.5, 0.7)], ids=str)
+def test_activations_that_cut_off_melt_into_convolutions(kind: nn.Module) -> None:
+    program = program_of(nn.Sequential(nn.Conv2d(2, 3, 3), kind), 2, 6, 6)
+    assert ops(program) == ["conv2d", "widen", "loss"]
+    assert program.steps[0].activation[0] != "none"
+    curve = program_of(nn.Sequential(nn.Conv2d(2, 3, 3), nn.SiLU()), 2, 6, 6)
+    assert "activation" in ops(curve)
+
+
 def test_a_product_is_scaled_before_it_is_written() -> None:
     scaled = program_of(Net(lambda m, x: (x @ x.mT) * 0.25 @ m["a"](x), a=nn.Linear(4, 4)), 5, 4)
     assert ops(scaled) == ["matmul", "linear", "matmul", "widen", "loss"]

@@ -45,16 +45,52 @@ inline void halo(const Tile &tile, const Step &step) {
     }
 }
 
-// numbers: bands of a sample
-inline void gather(const Tile &tile, const Step &step) {
-    const std::int64_t bands = step.numbers[0], h = step.a.shape[1];
-    for (std::int64_t y = 0; y < step.out.shape[1]; ++y) {
-        std::int32_t lane[L];
+// Where a lane of a row comes from: which row of a band, and which lane; -1: beyond the picture.
+struct Origin {
+    std::int64_t row[L];
+    std::int32_t lane[L];
+
+    bool is_one_row() const {
         for (std::int64_t l = 0; l < L; ++l) {
-            lane[l] = l < L / bands ? static_cast<std::int32_t>(l * bands + y / h) : -1;
+            if (row[l] != row[0]) return false;
         }
-        take_row(step.out, at(tile, step.a) + y % h * step.a.stride[1] * L, step.a.stride[0],
-                 at(tile, step.out) + y * step.out.stride[1] * L, step.out.stride[0], lane);
+        return true;
+    }
+};
+
+// A row whose lanes come from several rows.
+inline void take_lanes(const Step &step, const float *from, float *to, const Origin &origin) {
+    for (std::int64_t c = 0; c < step.out.shape[0]; ++c) {
+        for (std::int64_t x = 0; x < step.out.shape[2]; ++x) {
+            const float *own = from + (c * step.a.stride[0] + x) * L;
+            float *lanes = to + (c * step.out.stride[0] + x) * L;
+            for (std::int64_t l = 0; l < L; ++l) {
+                lanes[l] = origin.lane[l] < 0 ? 0.0f : own[origin.row[l] * step.a.stride[1] * L + origin.lane[l]];
+            }
+        }
+    }
+}
+
+// numbers: bands of a sample, and of it afterwards: as many, or one; rows of the whole picture
+inline void regroup(const Tile &tile, const Step &step) {
+    const std::int64_t bands = step.numbers[0], into = step.numbers[1], height = step.numbers[2];
+    const std::int64_t before = step.a.shape[1], after = step.out.shape[1];
+    const float *from = at(tile, step.a);
+    for (std::int64_t y = 0; y < after; ++y) {
+        Origin origin{};
+        for (std::int64_t l = 0; l < L; ++l) {
+            const std::int64_t sample = l / into, row = l % into * after + y;  // of the picture
+            const bool there = sample < L / bands && row < height;
+            origin.lane[l] = there ? static_cast<std::int32_t>(sample * bands + row / before) : -1;
+            origin.row[l] = there ? row % before : l == 0 ? 0 : origin.row[l - 1];
+        }
+        float *to = at(tile, step.out) + y * step.out.stride[1] * L;
+        if (origin.is_one_row()) {
+            take_row(step.out, from + origin.row[0] * step.a.stride[1] * L, step.a.stride[0], to, step.out.stride[0],
+                     origin.lane);
+        } else {
+            take_lanes(step, from, to, origin);
+        }
     }
 }
 

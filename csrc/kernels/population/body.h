@@ -34,7 +34,7 @@ inline void run_step(const Tile &tile, const Step &step) {
         case Op::widen: return widen(tile, step);
         case Op::loss: return loss(tile, step, at(tile, step.a));
         case Op::halo: return halo(tile, step);
-        case Op::gather: return gather(tile, step);
+        case Op::regroup: return regroup(tile, step);
     }
 }
 

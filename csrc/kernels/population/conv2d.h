@@ -1,4 +1,4 @@
-// A convolution of one register of samples, with what follows it: bias, residual, ReLU, 2x2 maximum.
+// A convolution of one register of samples, with what follows it: bias, residual, ReLU or its kin, 2x2 maximum.
 #ifndef OPTPRUNE_KERNELS_POPULATION_CONV2D_H
 #define OPTPRUNE_KERNELS_POPULATION_CONV2D_H
 
@@ -19,7 +19,7 @@ struct Patches {
     float *to;
     std::int64_t to_y;
     float bias;
-    Vec low;                                 // zero for ReLU, else minus infinity
+    Bounds bounds;                           // of the activation
 };
 
 // G rows of N outputs, all in registers.
@@ -55,6 +55,8 @@ void add_patches(const Patches &all) {
     constexpr int unit = Pools ? 2 : 1;
     const std::int64_t x_step = Unit ? L : all.x_step, y_step = all.y_step;
     const Kept *const first = all.kept, *const end = all.end;
+    const Vec low = Vec::spread(all.bounds.low), high = Vec::spread(all.bounds.high);
+    const bool has_high = all.bounds.has_high();
     for (std::int64_t d = 0; d < all.down; ++d) {
         for (std::int64_t a = 0; a < all.across; ++a) {
             const float *from = all.from + d * G * y_step + a * N * x_step;
@@ -74,7 +76,8 @@ void add_patches(const Patches &all) {
                     v = Vec::add(v, Vec::load(residual + g * all.residual_y + j * L));
                 });
             }
-            sum.each([&](Vec &v, int, int) { v = Vec::max(all.low, v); });
+            sum.each([&](Vec &v, int, int) { v = Vec::max(low, v); });
+            if (has_high) sum.each([&](Vec &v, int, int) { v = Vec::min(high, v); });
             store<Pools>(sum, all.to + d * G / unit * all.to_y + a * N / unit * L, all.to_y);
         }
     }
@@ -142,7 +145,7 @@ struct Convolution {
         Patches patches{};
         patches.x_step = step.a.stride[2] * step.numbers[1] * L;
         patches.y_step = step.a.stride[1] * step.numbers[0] * L;
-        patches.low = step.activation == Activation::relu ? Vec::zero() : Vec::spread(-__builtin_inff());
+        patches.bounds = bounds_of(step);
         patches.residual_y = step.b.stride[1] * L, patches.to_y = step.out.stride[1] * L;
         for (std::int64_t y = 0, count; y < grid.out_h; y += count) {
             const std::int64_t left = grid.out_h - y;

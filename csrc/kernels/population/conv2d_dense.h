@@ -30,7 +30,7 @@ struct Strip {
     const std::int64_t *offset;              // of a column, in registers
     std::int64_t columns, first, end;        // of a row; of this panel
     bool pools;
-    Vec low;                                 // zero for ReLU, else minus infinity
+    Vec low, high;                           // of the activation
 };
 
 // Up to block_rows channels of one group.
@@ -42,7 +42,7 @@ struct Channels {
 };
 
 inline void store_outputs(const Strip &strip, int first, int count, Vec *values, float *to) {
-    for (int h = 0; h < count; ++h) values[h] = Vec::max(strip.low, values[h]);
+    for (int h = 0; h < count; ++h) values[h] = Vec::min(strip.high, Vec::max(strip.low, values[h]));
     if (!strip.pools) {
         for (int h = 0; h < count; ++h) values[h].store(to + strip.outputs.to[first + h]);
         return;
@@ -152,7 +152,8 @@ inline void conv2d_dense(const Tile &tile, const Step &step) {
     const std::int64_t panel = panel_columns(layer, group_channels, n[5], n[1]);
     Strip strip;
     strip.offset = layer.offset, strip.columns = layer.columns, strip.pools = n[6] != 0;
-    strip.low = step.activation == Activation::relu ? Vec::zero() : Vec::spread(-__builtin_inff());
+    const Bounds bounds = bounds_of(step);
+    strip.low = Vec::spread(bounds.low), strip.high = Vec::spread(bounds.high);
     Cursor cursor{n[3], n[4]};
     if (strip.pools) cursor.height -= n[3] % 2, cursor.width -= n[4] % 2;
     while (!cursor.at_end()) {

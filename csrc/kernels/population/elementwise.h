@@ -11,6 +11,22 @@ inline Vec clamp(Vec x, float low, float high) {
     return Vec::min(Vec::spread(high), Vec::max(Vec::spread(low), x));
 }
 
+// What an activation that only cuts off keeps numbers within: for a kernel that applies it as it stores.
+struct Bounds {
+    float low = -__builtin_inff(), high = __builtin_inff();
+
+    bool has_high() const { return high < __builtin_inff(); }
+};
+
+inline Bounds bounds_of(const Step &step) {
+    switch (step.activation) {
+        case Activation::relu: return {0.0f};
+        case Activation::relu6: return {0.0f, 6.0f};
+        case Activation::hardtanh: return {step.parameters[0], step.parameters[1]};
+        default: return {};
+    }
+}
+
 // min and max keep their second argument where one is not a number: NaN comes out as NaN.
 inline Vec activate(Vec x, Activation kind, const float *parameters) {
     switch (kind) {

@@ -50,7 +50,7 @@ enum class Op : std::int64_t {
     widen,        // narrow a -> one register column of wide out
     loss,         // a: [C, positions, width], b: what is wanted
     halo,         // out: [C, h, W] in bands with their border: the border's rows, from the neighbouring bands
-    gather,       // a: [C, h, W] in bands -> out: [C, H, W], the samples in the first lanes
+    regroup,      // a: [C, h, W] in bands -> out: in bands of other rows, or [C, H, W] in the first lanes
 };
 
 enum class Activation : std::int64_t {

@@ -1,13 +1,15 @@
 """Which values stay in bands, and how many rows a band of each has.
 
-A row of a value stands for `step` rows of the input, so in a band where one value has h rows, another has h · step / step'.
+A row of a value stands for `step` rows of the input, so in a band where one value has h rows, another has
+h · step / step'.
 Where a picture has few rows left, bands of whole rows fill few lanes, and would for all values before it:
 
     224 rows in 16 bands, as one whole     steps 1 … 32    32 … 1 rows a band    7 lanes full
     regrouped before the last stride       steps 1 … 16    16 … 1                14 lanes full
                                            step 32              1                 7
 
-So the steps are cut into zones, each with bands of its own, and the last ones may leave bands altogether. All cuts are tried.
+So the steps are cut into zones, each with bands of its own, and the last ones may leave bands altogether. All cuts are
+tried.
 """
 
 from __future__ import annotations
@@ -60,7 +62,7 @@ def _steps(graph: Graph) -> dict[int, int]:
 def _keeps_rows(graph: Graph, node: Node) -> bool:
     """Whether a row of the output is made of some rows of the inputs, at the same height of the picture."""
     if node.op in ("max_pool", "avg_pool"):
-        return node.attributes["kernel"][0] == node.attributes["stride"][0] and node.attributes["padding"][0] == 0
+        return bool(node.attributes["kernel"][0] == node.attributes["stride"][0] and node.attributes["padding"][0] == 0)
     if node.op == "concat":
         return bool(node.attributes["dim"] % 3 == 0)
     same = all(graph.shapes[value] == graph.shapes[node.output] for value in node.inputs)

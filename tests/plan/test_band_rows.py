@@ -35,8 +35,8 @@ def test_bands_cover_a_picture_whose_rows_they_do_not_divide() -> None:
 
 
 def test_where_a_band_would_have_less_than_a_row_a_zone_of_its_own_begins() -> None:
-    graph = graph_of(nn.Sequential(*halving(2), nn.Conv2d(8, 64, 3, stride=2, padding=1), nn.Conv2d(64, 64, 3, padding=1)),
-                     2, 56, 8)
+    last = nn.Conv2d(8, 64, 3, stride=2, padding=1), nn.Conv2d(64, 64, 3, padding=1)
+    graph = graph_of(nn.Sequential(*halving(2), *last), 2, 56, 8)
     assert rows(graph, 16) == [4, 4, 2, 1, 1, 1]  # rows 56, 56, 28, 14, 7, 7
     cut = in_bands(graph, 16)
     assert cut is not None

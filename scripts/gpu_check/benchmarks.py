@@ -13,7 +13,7 @@ from benchmarks.deploy import gpu as layers
 from benchmarks.masked_forward import gpu as nets
 from benchmarks.masked_forward import gpu_linear as linear
 from benchmarks.threshold import gpu as threshold
-from benchmarks.threshold.task import WrongMask
+from benchmarks.threshold.task import Case, WrongMask
 from gpu_check.stage import At, Device, Fault, Found, Skipped, Stage
 
 C = TypeVar("C")
@@ -61,7 +61,7 @@ def masked_linear(device: Device, cases: Sequence[linear.Case] = linear.CASES) -
     return by_case(device, cases, lambda case: linear.measure(device.name, case, device.backends, times_us))
 
 
-def topk_threshold(device: Device, cases: Sequence[threshold.Case] = threshold.CASES) -> Iterator[Found]:
+def topk_threshold(device: Device, cases: Sequence[Case] = threshold.CASES) -> Iterator[Found]:
     return by_case(device, cases, lambda case: threshold.measure(device.name, case, device.backends, times_us),
                    threshold.bytes_needed, threshold.name)
 

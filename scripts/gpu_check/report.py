@@ -58,7 +58,7 @@ def _ended(o: Outcome) -> str:
 
 def write(outcomes: Sequence[Outcome], folder: Path) -> Path:
     """gpu-<card>-<date>.json and .txt; the path of the first."""
-    [known] = _machines(outcomes) or [None]
+    known = next(iter(_machines(outcomes)), None)
     card = re.sub(r"[^a-z0-9]+", "-", known.card.lower()).strip("-") if known else "unknown"
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"gpu-{card}-{known.date if known else 'undated'}.json"

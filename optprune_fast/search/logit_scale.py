@@ -17,11 +17,9 @@ from __future__ import annotations
 
 import time
 import warnings
-from collections.abc import Iterable
 from dataclasses import replace
 
 import torch
-from torch import Tensor
 
 from optprune_fast.engine.evaluator import Evaluator
 from optprune_fast.engine.logit_scale import JUDGED, Part, best_scale
@@ -63,7 +61,9 @@ def find_logit_scale(problem: Problem, validation: Evaluator, seconds: float | N
         return 1.0
     if mask is None:
         return 1.0
-    return float(f"{min(MOST, best_scale(_some(validation.output_parts(mask)), MOST**0.5) ** 2):.2g}")
+    judged = _enough_of(validation, problem.seed).output_parts(mask)
+    parts: list[Part] = [(outputs, targets) for outputs, targets in judged if targets is not None]
+    return float(f"{min(MOST, best_scale(parts, MOST**0.5) ** 2):.2g}")
 
 
 def _short_search(problem: Problem, part: Evaluator, seconds: float | None) -> PackedMasks | None:
@@ -79,15 +79,16 @@ def _short_search(problem: Problem, part: Evaluator, seconds: float | None) -> P
     return outcome.mask if scores.step == STEPS else None
 
 
-def _some(parts: Iterable[tuple[Tensor, Tensor | None]]) -> list[Part]:
-    """The first parts, until there are enough outputs."""
-    found: list[Part] = []
-    for outputs, targets in parts:
-        assert targets is not None
-        found.append((outputs, targets))
-        if sum(targets.numel() for _, targets in found) >= JUDGED:
-            break
-    return found
+def _enough_of(data: Evaluator, seed: int) -> Evaluator:
+    """All samples, or as many as have the outputs that are needed: one from each of as many stretches of the data, which
+    may be sorted by class."""
+    outputs = sum(batch.targets.numel() for batch in data.batches if batch.targets is not None)
+    wanted = -(-JUDGED * data.samples // outputs)
+    if wanted >= data.samples:
+        return data
+    edges = torch.arange(wanted + 1) * data.samples // wanted
+    within = torch.rand(wanted, generator=torch.Generator().manual_seed(seed)) * edges.diff()
+    return data.subset(edges[:-1] + within.long())
 
 
 def _step_seconds(problem: Problem, part: Evaluator) -> float:

@@ -11,6 +11,7 @@ import optprune_fast as opf
 from optprune_fast.engine.logit_scale import best_scale
 from optprune_fast.recipe.sweep import sweep
 from optprune_fast.runtime.errors import EvaluationWarning
+from optprune_fast.search import logit_scale
 from optprune_fast.search.logit_scale import MOST, find_logit_scale
 from optprune_fast.search.problem import Problem
 from optprune_fast.search.straight_through import StraightThrough
@@ -41,6 +42,21 @@ def test_the_best_scale_keeps_its_bounds():
     assert best_scale([(0.001 * sure, targets)], MOST) == pytest.approx(MOST, rel=1e-6)
     assert best_scale([(sure, targets.flip(0))], MOST) == 1.0
     assert best_scale([(torch.full((4, 4), float("nan")), targets)], MOST) == 1.0
+
+
+def test_of_more_outputs_than_are_needed_every_stretch_of_the_data_gives_its_share(network, samples, monkeypatch):
+    inputs, targets = samples
+    order = targets.argsort()  # as a folder of pictures a class gives them
+    judge = opf.Evaluator(network, (inputs[order], targets[order]))
+    assert logit_scale._enough_of(judge, 0) is judge
+    monkeypatch.setattr(logit_scale, "JUDGED", 40)
+    chosen = [next(iter(logit_scale._enough_of(judge, seed).batches)) for seed in (0, 0, 1)]
+    for batch in chosen:
+        counts, share = batch.targets.bincount(minlength=4), targets.bincount(minlength=4) * 40 / 200
+        assert int(counts.sum()) == 40
+        assert float((counts - share).abs().max()) < 2  # a stretch at each end may be shared with another class
+    assert torch.equal(chosen[0].args[0], chosen[1].args[0])
+    assert not torch.equal(chosen[0].args[0], chosen[2].args[0])
 
 
 def sure(network, factor):

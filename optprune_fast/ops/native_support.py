@@ -65,8 +65,9 @@ def floats_in_place(tensor: Tensor) -> Tensor:
 def planes_in_place(values: Tensor, places: Tensor, counts: Tensor, rows: Tensor, starts: Tensor
                     ) -> tuple[tuple[Tensor, ...], tuple[int, ...]]:
     """The planes of slices without gaps, which must stay alive, and what the bindings take: addresses and the type."""
-    planes = tuple(t.contiguous() for t in (values, places, counts, rows, starts))
-    values, places, counts, rows, starts = planes
+    planes = (values, places, counts, rows, starts)
+    if not all(map(Tensor.is_contiguous, planes)):  # asking is cheaper than copies of what has none
+        return planes_in_place(*(plane.contiguous() for plane in planes))
     listed = places.dtype == torch.uint8
     return planes, (values.data_ptr(), FLOATS[values.dtype], places.data_ptr() if listed else 0,
                     0 if listed else places.data_ptr(), counts.data_ptr(), rows.data_ptr(), starts.data_ptr())

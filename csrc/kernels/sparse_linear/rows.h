@@ -2,6 +2,8 @@
 #ifndef OPTPRUNE_KERNELS_SPARSE_LINEAR_ROWS_H
 #define OPTPRUNE_KERNELS_SPARSE_LINEAR_ROWS_H
 
+#include <string.h>
+
 #include "kernels/sparse_linear/sparse_linear.h"
 
 namespace optprune::sparse_linear {
@@ -20,12 +22,30 @@ struct Slice {
     std::int64_t lanes, full;
 };
 
+// The columns of G rows by one load: the units that load have enough to do.
+template <int G>
+struct Columns {
+    std::uint64_t bytes = 0;
+
+    explicit Columns(const std::uint8_t *from) { memcpy(&bytes, from, G); }
+    std::uint8_t operator[](int i) const { return static_cast<std::uint8_t>(bytes >> 8 * i); }
+};
+
 // G neighbouring rows of a slice, R registers of samples each. at(column): where the samples of a column stand;
 // rest: of the first of these rows. Returns the rest of the row behind the last.
+//
+// Loops over rows are unrolled, so that a sum has a name: an array with a running index GCC keeps in memory as well. A call
+// for each slice of a sparse weight would cost a tenth.
 template <int R, int G, class At>
-inline std::int64_t rows_of(Slice slice, std::int64_t first, std::int64_t rest, const std::int16_t *counts,
-                            const std::uint8_t *rows, At at, float *sums, std::int64_t step) {
+__attribute__((always_inline)) inline std::int64_t rows_of(Slice slice, std::int64_t first, std::int64_t rest,
+                                                           const std::int16_t *counts, const std::uint8_t *rows, At at,
+                                                           float *sums, std::int64_t step) {
     Vec sum[G][R];
+    const auto add = [&sum, at](int i, Vec weight, std::uint8_t column) {
+        const float *x = at(column);
+        for (int j = 0; j < R; ++j) sum[i][j] = Vec::fma(weight, Vec::load(x + j * L), sum[i][j]);
+    };
+#pragma GCC unroll 8
     for (int i = 0; i < G; ++i) {
         for (int j = 0; j < R; ++j) sum[i][j] = Vec::zero();
     }
@@ -33,21 +53,28 @@ inline std::int64_t rows_of(Slice slice, std::int64_t first, std::int64_t rest, 
     const std::uint8_t *column = slice.columns + first;
     for (std::int64_t k = 0; k < slice.full; ++k, value += slice.lanes, column += slice.lanes) {
         __builtin_prefetch(value + ahead);
+        const Columns<G> columns(column);
         Vec weight[G];
         Vec::spread_each(value, weight);
+#pragma GCC unroll 8
+        for (int i = 0; i < G; ++i) add(i, weight[i], columns[i]);
+    }
+    if (counts[0] <= slice.full + 1) {  // most slices: the first rows go one turn more, or none does
+#pragma GCC unroll 8
+        for (int i = 0; i < G; ++i, ++rest) {
+            if (counts[i] == slice.full) break;
+            add(i, Vec::spread(slice.values[rest]), slice.columns[rest]);
+        }
+    } else {
+#pragma GCC unroll 8
         for (int i = 0; i < G; ++i) {
-            const float *x = at(column[i]);
-            for (int j = 0; j < R; ++j) sum[i][j] = Vec::fma(weight[i], Vec::load(x + j * L), sum[i][j]);
+            for (std::int64_t k = slice.full; k < counts[i]; ++k, ++rest) {
+                add(i, Vec::spread(slice.values[rest]), slice.columns[rest]);
+            }
         }
     }
-    // Unrolled, so that a sum has a name: of an array with a running index GCC keeps a copy in memory all the time.
 #pragma GCC unroll 8
     for (int i = 0; i < G; ++i) {
-        for (std::int64_t k = slice.full; k < counts[i]; ++k, ++rest) {
-            const Vec weight = Vec::spread(slice.values[rest]);
-            const float *x = at(slice.columns[rest]);
-            for (int j = 0; j < R; ++j) sum[i][j] = Vec::fma(weight, Vec::load(x + j * L), sum[i][j]);
-        }
         float *to = sums + rows[i] * step;
         for (int j = 0; j < R; ++j) Vec::add(Vec::load(to + j * L), sum[i][j]).store(to + j * L);
     }

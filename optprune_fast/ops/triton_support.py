@@ -87,14 +87,19 @@ def missing() -> str | None:
 
 def declines(x: Tensor, precision: str = DEFAULT) -> str | None:
     """Why the masked kernels do not take `x`, or None."""
+    older = "; on older ones backend='cuda' serves float32 linear layers, and backend='torch' everything"
+    return declines_floats(x, precision, older) or declines_precision(x, precision)
+
+
+def declines_floats(x: Tensor, precision: str = DEFAULT, older: str = "") -> str | None:
+    """Why kernels that multiply do not take `x` where it lies, or None. older: what is said to a device too old"""
     if triton.interpreted():
-        if x.dtype == torch.bfloat16 or precision == "bf16":
-            return "Triton's interpreter computes bfloat16 wrongly"
-        return declines_dtype(x, *DTYPES) or declines_precision(x, precision)
+        wrong = x.dtype == torch.bfloat16 or precision == "bf16"
+        return "Triton's interpreter computes bfloat16 wrongly" if wrong else declines_dtype(x, *DTYPES)
     device = declines_device(x, OLDEST_CAPABILITY)
     if device and x.device.type == "cuda":
-        device += "; on older ones backend='cuda' serves float32 linear layers, and backend='torch' everything"
-    return declines_dtype(x, *DTYPES) or device or declines_precision(x, precision)
+        device += older
+    return declines_dtype(x, *DTYPES) or device
 
 
 def family(device: torch.device) -> str:

@@ -10,7 +10,7 @@ import re
 import subprocess
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,12 +21,14 @@ class MachineCode:
 
     registers:     of each thread
     stack_bytes:   of each thread; more than 0 means that registers spill to memory
+    shared_bytes:  shared memory of a program
     instructions:  how often each opcode occurs, modifiers included: {"HMMA.16816.F32": 32, …}
     """
 
     registers: int
     stack_bytes: int
     instructions: Mapping[str, int]
+    shared_bytes: int = 0
 
     def count(self, opcode: str) -> int:
         """How often an instruction occurs whose opcode or modifiers hold `opcode`.
@@ -55,11 +57,11 @@ def compile_triton(kernel: Any, *, signature: Mapping[str, str], constants: Mapp
     attributes = {(i,): [["tt.divisibility", 16]] for i, name in enumerate(kernel.arg_names) if name in aligned}
     source = ASTSource(fn=kernel, signature=types, constexprs=dict(constants), attrs=attributes)
     compiled = triton.compile(source, target=GPUTarget("cuda", capability, 32), options=dict(options))
-    return read(compiled.asm["cubin"])
+    return replace(read(compiled.asm["cubin"]), shared_bytes=compiled.metadata.shared)
 
 
 def read(cubin: bytes) -> MachineCode:
-    """Read the machine code of a file that holds one kernel."""
+    """Read the machine code of a file that holds one kernel; it does not say what shared memory a launch gives it."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "kernel.cubin"
         path.write_bytes(cubin)

@@ -8,9 +8,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from optprune_fast.ops.cuda_support import declines_device, declines_dtype, needs_wide_offsets, with_unit_steps
+from optprune_fast.ops.cuda_support import needs_wide_offsets, with_unit_steps
 from optprune_fast.ops.rows import TILE
-from optprune_fast.ops.triton_support import DTYPES, OLDEST_CAPABILITY, compile_options, device_of
+from optprune_fast.ops.triton_support import compile_options, declines_floats, device_of
 from optprune_fast.ops.words import word_count
 from optprune_fast.runtime import triton
 
@@ -50,11 +50,7 @@ def missing() -> str | None:
 
 
 def declines(x: Tensor, *rest: object) -> str | None:
-    if triton.interpreted():
-        if x.dtype == torch.bfloat16:
-            return "Triton's interpreter computes bfloat16 wrongly"
-        return declines_dtype(x, *DTYPES)
-    return declines_dtype(x, *DTYPES) or declines_device(x, OLDEST_CAPABILITY)
+    return declines_floats(x)
 
 
 def run(x: Tensor, shape: Sequence[int], values: Tensor, places: Tensor, counts: Tensor, starts: Tensor,

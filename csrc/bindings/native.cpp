@@ -154,6 +154,7 @@ PYBIND11_MODULE(_native, m) {
     m.def("choose_bits", &choose_bits);
     m.def("topk_threshold", &topk_threshold);
     m.def("sparse_linear", &sparse_linear);
+    m.def("sparse_linear_narrow_calls", [] { return optprune::sparse_linear::narrow_calls.load(); });
     m.def("sparse_conv2d", &sparse_conv2d);
     bind_population(m);
     bind_network(m);

@@ -99,10 +99,13 @@ class Work {
 
 }  // namespace
 
+std::atomic<std::int64_t> narrow_calls{0};
+
 void run(Isa isa, std::int64_t threads, const Call &call) {
     const Kernel &wide = variants.choose(isa);
     if (call.B == 0 || call.weight.O == 0) return;
     const bool few = call.B > 1 && wide.narrow != nullptr && call.B <= wide.narrow->lanes;
+    if (few) narrow_calls.fetch_add(1, std::memory_order_relaxed);
     Work work(few ? *wide.narrow : wide, threads, call);
     if (call.B == 1) {
         work.one();

@@ -12,6 +12,7 @@
 #ifndef OPTPRUNE_KERNELS_SPARSE_LINEAR_H
 #define OPTPRUNE_KERNELS_SPARSE_LINEAR_H
 
+#include <atomic>
 #include <cstdint>
 
 #include "common/variants.h"
@@ -77,6 +78,7 @@ struct Kernel {
 
 extern const Kernel scalar, avx2, avx512;
 extern const Table<Kernel> variants;
+extern std::atomic<std::int64_t> narrow_calls;  // that a narrow kernel served, since the start of the process
 
 }  // namespace optprune::sparse_linear
 

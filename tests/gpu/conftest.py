@@ -27,6 +27,7 @@ from tests.gpu.engine_networks import NETS, Case
 
 ROOT = Path(__file__).parents[2]
 sys.path.append(str(ROOT / "scripts"))  # gpu_check, which is run from there
+MISALIGNED_IS_FATAL = ("-fsanitize=alignment", "-fsanitize-undefined-trap-on-error")  # as it is on a GPU
 Operands = tuple[Tensor, Tensor, Tensor]
 Run = Callable[[Tensor, Tensor, Tensor], Tensor]
 
@@ -75,7 +76,7 @@ def emulated_library(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str]
     def build(operation: str) -> ctypes.CDLL:
         library = tmp_path_factory.mktemp("emulated") / f"{operation}.so"
         subprocess.run([compiler, "-std=c++17", "-O1", "-ffp-contract=off", "-Wall", "-Wextra", "-Wno-unknown-pragmas",
-                        "-Werror", "-shared", "-fPIC", "-I", ROOT / "csrc",
+                        "-Werror", "-shared", "-fPIC", *MISALIGNED_IS_FATAL, "-I", ROOT / "csrc",
                         ROOT / f"tests/gpu/emulated_{operation}.cpp", "-o", library], check=True)
         return ctypes.CDLL(str(library))
 

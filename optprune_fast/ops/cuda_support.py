@@ -5,6 +5,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from optprune_fast.runtime import cuda
+
+KINDS = {torch.float32: 0, torch.bfloat16: 1, torch.float16: 2}  # as csrc/kernels/<op>/cuda.h numbers them
+TENSOR_CORES = (8, 0)  # the oldest with the instructions that kernels of 16-bit types take
 # 32-bit element numbers may run past the end of a tensor by one tile before the mask of the load stops them.
 NARROW_LIMIT = 2**31 - 1 - 256
 
@@ -33,6 +37,19 @@ def declines_dtype(x: Tensor, *able: torch.dtype) -> str | None:
         return None
     names = [str(dtype).removeprefix("torch.") for dtype in (*able, x.dtype)]
     return f"takes {' or '.join(names[:-1])}, not {names[-1]}"
+
+
+def declines_products(x: Tensor) -> str | None:
+    """Why kernels of the CUDA module do not take `x` that multiply 16-bit types on tensor cores, or None."""
+    reason = declines_dtype(x, *KINDS)
+    if reason:
+        return reason
+    code = [divmod(number, 10) for number in cuda.module().architectures()]
+    able = code if x.dtype == torch.float32 else [capability for capability in code if capability >= TENSOR_CORES]
+    if not able:
+        return ("was built for compute capability {}.{} and older, 16-bit types need code for {}.{}; CUDAARCHS=80 when "
+                "building adds it".format(*max(code), *TENSOR_CORES))
+    return declines_device(x, min(able))
 
 
 def sent(tensor: Tensor, device: torch.device) -> Tensor:

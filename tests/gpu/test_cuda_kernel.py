@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from optprune_fast.ops.cuda_support import KINDS
 from optprune_fast.ops.masked_linear import cuda_impl, masked_linear, operation
 from optprune_fast.ops.masked_linear.reference import masked_linear_reference
 from optprune_fast.ops.words import pack
@@ -17,7 +18,7 @@ from optprune_fast.testing.samples import samples
 
 HALVES = (torch.float16, torch.bfloat16)
 each_half = pytest.mark.parametrize("dtype", HALVES, ids=str)
-each_dtype = pytest.mark.parametrize("dtype", cuda_impl.KINDS, ids=str)
+each_dtype = pytest.mark.parametrize("dtype", KINDS, ids=str)
 
 
 @pytest.fixture(scope="session")
@@ -46,7 +47,7 @@ def emulated(emulator, emulate):
 
 @pytest.mark.parametrize(("dtype", "case"), [
     pytest.param(dtype, case, id=f"{case.name}-{dtype}")
-    for dtype in cuda_impl.KINDS for case in samples("masked_linear", dtype)])
+    for dtype in KINDS for case in samples("masked_linear", dtype)])
 def test_every_sample_agrees_with_float64(emulated, judge_poisoned, dtype, case):
     judge_poisoned(emulated, case.arguments)
 
@@ -86,7 +87,7 @@ def test_nothing_past_the_end_of_memory_is_touched(emulator, sample, to_a_wall, 
     out = to_a_wall(torch.empty(2, 67, 69, dtype=dtype))
     addresses = [t.data_ptr() for t in (x, weight, words, out)]
     sizes = (2, 67, columns, 69, x.stride(0), x.stride(1), weight.stride(0), *words.stride()[:2])
-    kind = cuda_impl.KINDS[dtype]
+    kind = KINDS[dtype]
     assert in_a_fork(lambda: emulator(3, kind, *addresses, *sizes)) == 0, "read or written past the end"
 
 

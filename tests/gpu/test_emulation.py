@@ -7,7 +7,7 @@ import ctypes
 import pytest
 import torch
 
-from optprune_fast.ops.masked_linear.cuda_impl import KINDS
+from optprune_fast.ops.cuda_support import KINDS
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,7 @@
 
 namespace optprune::masked_linear {
 
-enum class Kind { float32, bfloat16, float16 };  // as optprune_fast/ops/masked_linear/cuda_impl.py numbers them
+enum class Kind { float32, bfloat16, float16 };  // as KINDS of optprune_fast/ops/cuda_support.py numbers them
 
 // Device addresses. A step is the distance of neighbours in elements; columns and words of a row are neighbours.
 struct CudaCall {

@@ -5,11 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from optprune_fast.ops.cuda_support import declines_device, declines_dtype, with_unit_steps
+from optprune_fast.ops.cuda_support import KINDS, declines_products, with_unit_steps
 from optprune_fast.runtime import cuda
-
-KINDS = {torch.float32: 0, torch.bfloat16: 1, torch.float16: 2}  # csrc/kernels/masked_linear/cuda.h
-TENSOR_CORES = (8, 0)  # the oldest with the instructions that the kernel of 16-bit types takes
 
 
 def missing() -> str | None:
@@ -17,15 +14,7 @@ def missing() -> str | None:
 
 
 def declines(x: Tensor, weight: Tensor, words: Tensor) -> str | None:
-    reason = declines_dtype(x, *KINDS)
-    if reason:
-        return reason
-    code = [divmod(number, 10) for number in cuda.module().architectures()]
-    able = code if x.dtype == torch.float32 else [capability for capability in code if capability >= TENSOR_CORES]
-    if not able:
-        return ("was built for compute capability {}.{} and older, 16-bit types need code for {}.{}; CUDAARCHS=80 when "
-                "building adds it".format(*max(code), *TENSOR_CORES))
-    return declines_device(x, min(able))
+    return declines_products(x)
 
 
 def run(x: Tensor, weight: Tensor, words: Tensor) -> Tensor:

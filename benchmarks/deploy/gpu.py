@@ -10,6 +10,7 @@ import statistics
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
+from itertools import product
 from typing import Any
 
 import torch
@@ -53,7 +54,8 @@ CASES = tuple(map(Case, (0.5, 0.8, 0.9, 0.95)))
 
 @dataclass(frozen=True)
 class Row:
-    """way: "dense", or the layout of a sparse layer; share: of the dense layer's bytes; times: as fast as dense."""
+    """way: "dense", or the layout of a sparse layer and who multiplies it; share: of the dense layer's bytes; times: as
+    fast as dense."""
 
     case: dict[str, Any]
     batch: int
@@ -116,6 +118,22 @@ def _wide(device: str) -> Iterator[str]:
                 yield f"{sample.name}: 64-bit offsets change bits"
 
 
+def _every_kernel(device: str, backends: Sequence[str] = ("cuda", "triton")) -> Iterator[str]:
+    """For any number of samples, wherever their rows begin, whole numbers come out exactly."""
+    able = [b for b in backends if operation.missing(b) is None]
+    for dtype, coded in product((torch.float32, torch.float16, torch.bfloat16), (True, False)):
+        for count, moved_by in product((1, 2, 3, 5, 9, 16, 17, 33, 70), (0, 1)):
+            generator = torch.Generator().manual_seed(count)
+            x, weight = (torch.randint(-2, 3, (n, 1100), generator=generator).to(dtype) for n in (count, 90))
+            kept = torch.rand(weight.shape, generator=generator) < 0.2
+            planes = gpu.rows_of(packed(kept), weight[kept], weight.shape, coded=coded)
+            there = torch.nn.functional.pad(x, (moved_by, 4 - moved_by)).to(device)[:, moved_by : moved_by + 1100]
+            for backend in able:
+                out = operation(there, weight.shape, *moved(tuple(planes), device), None, backend=backend)
+                if not torch.equal(out.cpu().double(), x.double() @ (weight * kept).double().T):
+                    yield f"{backend} {dtype} {'words' if coded else 'columns'}: {count} samples come out wrong"
+
+
 def _two_of_four(device: str) -> Iterator[str]:
     """torch's semi-structured weights stand in where they are smallest, and give what a dense layer gives."""
     model = nn.Linear(512, 256, dtype=torch.bfloat16, device=device).requires_grad_(False)
@@ -131,7 +149,7 @@ def _two_of_four(device: str) -> Iterator[str]:
 
 
 CHECKS: dict[str, Callable[[str], Iterator[str]]] = {
-    "round trip": _round_trip, "layers": _layers, "offsets": _wide, "2:4": _two_of_four}
+    "round trip": _round_trip, "layers": _layers, "every kernel": _every_kernel, "offsets": _wide, "2:4": _two_of_four}
 
 
 def _layer(dense: Any, coded: bool | None) -> tuple[Any, Tensor]:
@@ -149,22 +167,22 @@ def _same(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
 # ---- how long it takes
 
 
-def measure(device: str, case: Case, backend: str, times_us: Callable[..., list[float]]) -> Iterator[Row]:
+def measure(device: str, case: Case, backends: Sequence[str],
+            times_us: Callable[..., list[float]]) -> Iterator[Row]:
     """A row for each way and batch; no cache holds a weight when a run begins. AssertionError if one is wrong."""
+    able = [b for b in ("cuda", "triton") if b in backends and operation.missing(b) is None] or ["torch"]
     flushed = torch.empty(LARGEST_CACHE if device == "cuda" else 1, dtype=torch.uint8, device=device)
     dense, planes = _weights(case, device)
     for batch in case.batches:
         x = torch.randn(batch, case.columns, device=device, dtype=dense.dtype)
         plain = _timed(partial(nn.functional.linear, x, dense), times_us, device, flushed)
         yield Row(asdict(case), batch, "dense", *plain, 1.0, 1.0)
-        for way, held in planes.items():
-            def run(x: Tensor = x, held: Any = held) -> Any:
-                return operation(x, (case.rows, case.columns), *held, None, backend=backend)
-
+        for (way, held), backend in product(planes.items(), able):
+            run = partial(operation, x, (case.rows, case.columns), *held, None, backend=backend)
             _judge(run(), x, dense)
             taken = _timed(run, times_us, device, flushed)
             share = sum(plane.nbytes for plane in held) / dense.nbytes
-            yield Row(asdict(case), batch, way, *taken, share, plain[0] / taken[0])
+            yield Row(asdict(case), batch, f"{way} {backend}", *taken, share, plain[0] / taken[0])
 
 
 def _weights(case: Case, device: str) -> tuple[Tensor, dict[str, Any]]:
@@ -193,7 +211,7 @@ def _timed(run: Callable[[], object], times_us: Callable[..., list[float]], devi
 
 
 def table(rows: Sequence[Row]) -> str:
-    head = f"{'sparsity':>9}{'batch':>7}  {'way':<10}{'us':>10}{'MAD':>8}{'bytes':>8}{'x dense':>9}"
+    head = f"{'sparsity':>9}{'batch':>7}  {'way':<16}{'us':>10}{'MAD':>8}{'bytes':>8}{'x dense':>9}"
     return "\n".join([head, *(
-        f"{r.case['sparsity']:>9.0%}{r.batch:>7}  {r.way:<10}{r.median_us:>10.1f}{r.mad_us:>8.1f}"
+        f"{r.case['sparsity']:>9.0%}{r.batch:>7}  {r.way:<16}{r.median_us:>10.1f}{r.mad_us:>8.1f}"
         f"{r.share:>8.1%}{r.times:>9.2f}" for r in rows)])

@@ -8,6 +8,7 @@
 #include "common/cuda_device.h"
 #include "kernels/choose_bits/cuda.h"
 #include "kernels/masked_linear/cuda.h"
+#include "kernels/rows_linear/cuda.h"
 #include "kernels/topk_threshold/cuda.h"
 
 namespace py = pybind11;
@@ -40,6 +41,17 @@ void masked_linear(int device, Address stream, int kind, Address x, Address weig
     optprune::masked_linear::cuda(device, stream, call);
 }
 
+void rows_linear(int device, Address stream, int kind, Address x, Address values, Address places, Address counts,
+                 Address starts, Address bias, Address out, std::int64_t B, std::int64_t I, std::int64_t O,
+                 std::int64_t x_b, bool listed, bool wide_starts) {
+    const optprune::rows_linear::CudaCall call{
+        static_cast<optprune::rows_linear::Kind>(kind), at<const void>(x), at<const void>(values),
+        at<const void>(places), at<const std::int16_t>(counts), at<const void>(starts), at<const void>(bias),
+        at<void>(out), B, I, O, x_b, listed, wide_starts};
+    const py::gil_scoped_release released;
+    optprune::rows_linear::cuda(device, stream, call);
+}
+
 // What a call is given to work in: addresses of `n` tiles' owners and so on, as in CudaCall.
 void topk_threshold(int device, Address stream, int blocks, Address plan, Address state, Address owners, Address sample,
                     Address arena, Address segments, Address ties, Address sums, std::int64_t n, std::int64_t samples,
@@ -56,7 +68,7 @@ void topk_threshold(int device, Address stream, int blocks, Address plan, Addres
 
 PYBIND11_MODULE(_cuda, m) {
     m.attr("version") = OPTPRUNE_VERSION;
-    m.attr("operations") = py::make_tuple("choose_bits", "masked_linear", "topk_threshold");
+    m.attr("operations") = py::make_tuple("choose_bits", "masked_linear", "rows_linear", "topk_threshold");
     m.def("device_count", &optprune::cuda::device_count);
     m.def("device_error", &optprune::cuda::device_error);
     m.def("runtime_version", &optprune::cuda::runtime_version);
@@ -64,6 +76,7 @@ PYBIND11_MODULE(_cuda, m) {
     m.def("architectures", &optprune::cuda::architectures);
     m.def("choose_bits", &choose_bits);
     m.def("masked_linear", &masked_linear);
+    m.def("rows_linear", &rows_linear);
     m.def("topk_threshold", &topk_threshold);
     m.attr("topk_threshold_state") = sizeof(optprune::topk_threshold::device::State) / sizeof(std::int64_t);
 }

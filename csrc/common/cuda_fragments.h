@@ -35,8 +35,10 @@ OPTPRUNE_ANYWHERE constexpr int place(int row, int c) {
 // Of the four 8 × 8 matrices that are loaded at once, which row a lane names, and which chunk of those from a column on.
 OPTPRUNE_ANYWHERE constexpr int tall_row(int lane) { return lane % 16; }
 OPTPRUNE_ANYWHERE constexpr int tall_chunk(int lane) { return lane / 16; }
-OPTPRUNE_ANYWHERE constexpr int low_row(int lane) { return lane / 16 * 8 + lane % 8; }  // of two products
+OPTPRUNE_ANYWHERE constexpr int low_row(int lane) { return lane / 16 * 8 + lane % 8; }  // for two products side by side
 OPTPRUNE_ANYWHERE constexpr int low_chunk(int lane) { return lane / 8 % 2; }
+OPTPRUNE_ANYWHERE constexpr int deep_row(int lane) { return lane % 8; }  // low ones for two products, 16 columns apart
+OPTPRUNE_ANYWHERE constexpr int deep_chunk(int lane) { return lane / 8; }
 
 }  // namespace optprune::cuda
 

@@ -61,6 +61,18 @@ __device__ __forceinline__ void multiply(const std::uint32_t (&a)[4], const std:
     }
 }
 
+// A number of 16 bits as it is.
+template <Half half>
+__device__ __forceinline__ float widened(std::uint16_t number) {
+    float out;
+    if constexpr (half == Half::float16) {
+        asm("cvt.f32.f16 %0, %1;" : "=f"(out) : "h"(number));
+    } else {
+        out = __uint_as_float(static_cast<std::uint32_t>(number) << 16);
+    }
+    return out;
+}
+
 // Two numbers, each rounded once; the first in the lower half.
 template <Half half>
 __device__ __forceinline__ std::uint32_t rounded(float first, float second) {

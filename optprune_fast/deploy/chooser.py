@@ -76,8 +76,10 @@ def _by_bytes_read(module: nn.Module, like: Tensor, sizes: dict[str, int]) -> Ch
         return Choice("dense", "no kernel for convolutions on a GPU, where they multiply more than they read")
     if like.dtype == torch.float64:
         return Choice("dense", "no kernel for float64")
-    if (missing := rows_linear.operation.missing("triton")) is not None:
-        return Choice("dense", f"no Triton here: {missing}")
+    reasons = {name: rows_linear.operation.missing(name) for name in ("cuda", "triton")}
+    if None not in reasons.values():
+        said = "; ".join(f"{name}: {reason}" for name, reason in reasons.items())
+        return Choice("dense", f"no kernels for a GPU here: {said}")
     smallest = min(sizes, key=lambda name: sizes[name])
     times = like.nbytes / max(1, sizes[smallest])
     said = f"{times:.1f} times fewer bytes to read than dense; no time was measured on a GPU"

@@ -67,8 +67,7 @@ def topk_threshold(device: Device, cases: Sequence[Case] = threshold.CASES) -> I
 
 
 def rows_linear(device: Device, cases: Sequence[layers.Case] = layers.CASES) -> Iterator[Found]:
-    backend = "triton" if "triton" in device.backends else "torch"
-    return by_case(device, cases, lambda case: layers.measure(device.name, case, backend, times_us),
+    return by_case(device, cases, lambda case: layers.measure(device.name, case, device.backends, times_us),
                    lambda case: case.bytes_needed)
 
 

@@ -190,11 +190,19 @@ def test_speed_goes_by_bytes_and_says_that_no_time_was_measured(
     assert choice.why.startswith(why)
 
 
-def test_without_triton_speed_stays_dense_and_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("backend", ["cuda", "triton"])
+def test_one_backend_for_gpus_suffices(backend: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rows_linear.operation, "missing", lambda name: None if name == backend else "there is none")
+    like = torch.empty(512, 512, dtype=torch.bfloat16, device="meta")
+    assert choose(nn.Linear(512, 512), like, 9, "speed", device=CUDA).format == "index"
+
+
+def test_without_any_speed_stays_dense_and_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(rows_linear.operation, "missing", lambda backend: "there is none")
     like = torch.empty(512, 512, dtype=torch.bfloat16, device="meta")
     choice = choose(nn.Linear(512, 512), like, 9, "speed", device=CUDA)
-    assert (choice.format, choice.why) == ("dense", "no Triton here: there is none")
+    assert choice.format == "dense"
+    assert choice.why == "no kernels for a GPU here: cuda: there is none; triton: there is none"
 
 
 @pytest.mark.parametrize(("share", "two_of_four", "form"), [

@@ -98,6 +98,11 @@ float value(std::uint32_t pair, int which) {
 }
 
 template <Half half>
+float widened(std::uint16_t number) {
+    return value<half>(number, 0);
+}
+
+template <Half half>
 void multiply(const std::uint32_t (&a)[4], const std::uint32_t (&b)[2], float (&sums)[4]) {
     struct Registers {
         std::uint32_t a[4], b[2];

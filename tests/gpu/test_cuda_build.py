@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from optprune_fast.ops.masked_linear.cuda_impl import KINDS
+from optprune_fast.ops.cuda_support import KINDS
 from optprune_fast.runtime import cuda
 from optprune_fast.testing.aot import read
 
@@ -24,6 +24,10 @@ INSTRUCTIONS = {
     # allow it three places that copy a step, 16 bytes at a time, 4 of x and 2 of weight a thread
     "masked_linear": {r"HMMA\.16816\.F32$": 2 * 32, r"HMMA\.16816\.F32\.BF16$": 2 * 32, r"LDSM\.16\.M88\.4$": 4 * 2 * 6,
                       r"LDGSTS.*\.128(\.ZFILL)?$": 2 * 3 * 6, r"FFMA$": 4 * 16},
+    # two types by two layouts: for 16, 32 and 64 samples 1, 2 and 4 products of a warp for each 16 of a step's columns;
+    # their fragments: 4 of the weight, and one for two products. x by 16 bytes, and by 8 in the kernels for few
+    "rows_linear": {r"HMMA\.16816\.F32$": 2 * 28, r"HMMA\.16816\.F32\.BF16$": 2 * 28, r"LDSM\.16\.M88\.4$": 4 * 26,
+                    r"LDG\.E\.128": 4 * 3, r"LDG\.E\.64": 2 * 3, r"FFMA$": 2 * 4 * 16},
     # loads of 16 bytes: a tile in two forms of mark and in exact_digit, 8 of float32 and 4 of each 16-bit type
     "topk_threshold": {r"LDG\.E\.(LTC128B\.)?128": 3 * (8 + 4 + 4)},
 }
@@ -78,7 +82,7 @@ def test_host_code_compiles_without_a_warning(source, tmp_path):
 
 
 def test_there_is_a_kernel_to_check():
-    assert [path.parent.name for path in KERNELS] == ["choose_bits", "masked_linear", "topk_threshold"]
+    assert [path.parent.name for path in KERNELS] == ["choose_bits", "masked_linear", "rows_linear", "topk_threshold"]
 
 
 @needs_module
@@ -114,5 +118,8 @@ def test_without_a_device_the_module_says_so_and_a_launch_raises(kind):
     with pytest.raises(RuntimeError, match=r"^choose_bits: .*(driver version is insufficient|no CUDA-capable)"):
         module.choose_bits(0, 0, *[0] * 4, 1, 1, 1)
     module.choose_bits(0, 0, *[0] * 4, 0, 1, 1)
+    with pytest.raises(RuntimeError, match=r"^rows_linear: .*(driver version is insufficient|no CUDA-capable)"):
+        module.rows_linear(0, 0, kind, *[0] * 7, 1, 1, 1, 1, False, False)
+    module.rows_linear(0, 0, kind, *[0] * 7, 0, 1, 1, 1, False, False)
     with pytest.raises(RuntimeError, match=r"^topk_threshold: .*(driver version is insufficient|no CUDA-capable)"):
         module.topk_threshold(0, 0, 1, *[0] * 8, 1, 1, 1, False, False)

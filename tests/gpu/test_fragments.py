@@ -54,6 +54,8 @@ def test_a_lane_gets_the_rows_of_the_low_factor_that_two_products_want(fragments
     group, column = lane // 4, 2 * (lane % 4)
     found = [loaded(fragments.low_row, fragments.low_chunk, lane, matrix) for matrix in range(4)]
     assert found == [(group, column), (group, column + 8), (group + 8, column), (group + 8, column + 8)]
+    found = [loaded(fragments.deep_row, fragments.deep_chunk, lane, matrix) for matrix in range(4)]
+    assert found == [(group, column), (group, column + 8), (group, column + 16), (group, column + 24)]
 
 
 @pytest.mark.parametrize("bit", range(32))

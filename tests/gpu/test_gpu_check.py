@@ -27,6 +27,7 @@ from optprune_fast.engine.evaluator import Evaluator
 from optprune_fast.models import MLP
 from optprune_fast.ops.choose_bits import numba_impl as bits_numba
 from optprune_fast.ops.masked_linear import numba_impl
+from optprune_fast.ops.rows_linear import torch_impl as rows_torch
 from optprune_fast.ops.triton_support import LAUNCHES, Launch
 from optprune_fast.runtime.errors import FallbackWarning
 from optprune_fast.testing import generation, masked_code
@@ -122,7 +123,7 @@ def test_a_machine_where_all_is_right_gets_rows(whole):
     assert [r["way"] for r in rows] == ["numba", "torch.topk", "torch.sort", "torch.kthvalue"]
     assert all(r["times_floor"] > 0 and r["case"]["n"] == 5000 for r in rows)
     rows = stages["times: rows_linear"]["rows"]
-    assert [(r["batch"], r["way"]) for r in rows] == [(3, "dense"), (3, "bitmask"), (3, "index")]
+    assert [(r["batch"], r["way"]) for r in rows] == [(3, "dense"), (3, "bitmask torch"), (3, "index torch")]
     assert [r["share"] < 0.5 and r["times"] > 0 for r in rows] == [False, True, True]
     rows = stages["times: networks"]["rows"]
     assert [r["way"] for r in rows] == ["ours", "loop", "vmap", "vmap, chunks", "dense product"]
@@ -146,8 +147,8 @@ def test_the_table_of_stages_comes_last(whole):
     assert after("case", "dtype")[0][:3] == ["P5-B3-O7-I70", "float32", "torch"]
     assert [words[:3] for words in after("weights", "dtype", "case")[:2]] == [
         ["5,000", "float32", "numba"], ["5,000", "float32", "torch.topk"]]
-    assert [words[:3] for words in after("sparsity", "batch", "way")[:3]] == [
-        ["80%", "3", way] for way in ("dense", "bitmask", "index")]
+    assert [words[:-4] for words in after("sparsity", "batch", "way")[:3]] == [
+        ["80%", "3", *way.split()] for way in ("dense", "bitmask torch", "index torch")]
     assert [words[:5] for words in after("case", "precision")[:2]] == [
         ["tiny", "P5", "B8", "fp32", way] for way in ("ours", "loop")]
     assert [(words[0], words[-1]) for words in after("stage", "s")] == [
@@ -320,6 +321,14 @@ def test_the_checks_of_sparse_layers_pass_where_they_should_and_see_a_layout_tha
     monkeypatch.setattr(layers.gpu, "serves", lambda device: False)
     assert list(checks["round trip"]("cpu")) == 2 * ["the weight does not lie in rows"]
     assert list(checks["2:4"]("cpu")) == ["2:4 is held as bitmask"]
+
+
+def test_sparse_layers_are_checked_for_any_number_of_samples(monkeypatch):
+    check = layers.CHECKS["every kernel"]
+    assert list(check("cpu", ("torch",))) == []
+    right = rows_torch.run
+    monkeypatch.setattr(rows_torch, "run", lambda x, *rest: right(x, *rest) + (len(x) == 17))
+    assert list(check("cpu", ("torch",)))[:2] == 2 * ["torch torch.float32 words: 17 samples come out wrong"]
 
 
 def test_falling_back_to_plain_torch_is_a_fault(monkeypatch):

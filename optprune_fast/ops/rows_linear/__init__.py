@@ -16,7 +16,7 @@ from optprune_fast.ops.words import word_count
 from optprune_fast.runtime.dispatch import Operation
 from optprune_fast.runtime.errors import message
 
-operation = Operation("rows_linear", __name__, ("triton", "torch"))
+operation = Operation("rows_linear", __name__, ("cuda", "triton", "torch"))
 _WAY_OUT = "optprune_fast.ops.rows tells how the planes lie"
 
 

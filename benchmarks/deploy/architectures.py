@@ -9,6 +9,54 @@ from torch import Tensor, nn
 from optprune_fast.models.transformer import Attention
 
 
+class Bottleneck(nn.Module):
+    """Narrow, filter, widen; added to the input, which a layer of its own takes to another shape where it has to."""
+
+    def __init__(self, inputs: int, width: int, stride: int) -> None:
+        super().__init__()
+        outputs = 4 * width
+        self.layers = nn.Sequential(
+            nn.Conv2d(inputs, width, 1, bias=False), nn.BatchNorm2d(width), nn.ReLU(),
+            nn.Conv2d(width, width, 3, stride, 1, bias=False), nn.BatchNorm2d(width), nn.ReLU(),
+            nn.Conv2d(width, outputs, 1, bias=False), nn.BatchNorm2d(outputs))
+        self.across: nn.Module = nn.Identity() if inputs == outputs else nn.Sequential(
+            nn.Conv2d(inputs, outputs, 1, stride, bias=False), nn.BatchNorm2d(outputs))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.relu(self.layers(x) + self.across(x))
+
+
+class ResNet50(nn.Module):
+    """ResNet-50 [1] with the stride in the middle of a block, as is usual now: 25,557,032 parameters.
+
+    input:   [B, 3, size, size]      output:  [B, classes]
+
+    [1] He et al.: Deep Residual Learning for Image Recognition, CVPR 2016.
+
+    >>> sum(parameter.numel() for parameter in ResNet50().parameters())
+    25557032
+    """
+
+    STAGES = ((64, 1, 3), (128, 2, 4), (256, 2, 6), (512, 2, 3))  # width, stride of the first, blocks
+
+    def __init__(self, classes: int = 1000) -> None:
+        super().__init__()
+        blocks: list[nn.Module] = []
+        channels = 64
+        for width, stride, repeats in self.STAGES:
+            for i in range(repeats):
+                blocks.append(Bottleneck(channels, width, stride if i == 0 else 1))
+                channels = 4 * width
+        self.stem = nn.Sequential(nn.Conv2d(3, 64, 7, 2, 3, bias=False), nn.BatchNorm2d(64), nn.ReLU(),
+                                  nn.MaxPool2d(3, 2, 1))
+        self.blocks = nn.Sequential(*blocks)
+        self.head = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(channels, classes))
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.head(self.blocks(self.stem(x)))
+        return out
+
+
 class Inverted(nn.Module):
     """Widen, filter each channel by itself, narrow; added to the input where shapes agree."""
 

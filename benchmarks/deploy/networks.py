@@ -2,7 +2,7 @@
 
     python -m benchmarks.deploy.networks [--networks minilm] [--sparsities 0.9] [--batches 1 64] [--scopes uniform]
 
-ResNet-20 of 32x32 pictures, EfficientNet-Lite0 of 224x224 and the encoder of MiniLM on 128 tokens, random weights, one
+ResNet-20 of 32x32 pictures, ResNet-50 and EfficientNet-Lite0 of 224x224 and the encoder of MiniLM on 128 tokens, random weights, one
 thread. Masks by magnitude: uniform (every layer keeps the same share) and global, which with these weights keeps the
 more of a layer the fewer inputs it has, and thus the layers whose weights serve most pixels. Dense torch runs the same
 weights, zeros and all. In turns, each answer checked against float64 before it is timed; the figure is the lowest CPU
@@ -23,7 +23,7 @@ import torch
 from torch import Tensor, nn
 
 import optprune_fast as opf
-from benchmarks.deploy.architectures import EfficientNetLite0, MiniLM
+from benchmarks.deploy.architectures import EfficientNetLite0, MiniLM, ResNet50
 from benchmarks.deploy.latency import measured
 from benchmarks.store import ASIDE, write
 from optprune_fast.bench.machine import describe_machine, on_threads
@@ -51,6 +51,7 @@ class Network:
 
 NETWORKS = {
     "resnet20": Network("ResNet-20", ResNet20, (3, 32, 32)),
+    "resnet50": Network("ResNet-50", ResNet50, (3, 224, 224)),
     "efficientnet_lite0": Network("EfficientNet-Lite0", EfficientNetLite0, (3, 224, 224)),
     "minilm": Network("MiniLM", MiniLM, (128, 384)),
     "narrow": Network("a narrow ResNet-20", partial(ResNet20, width=4), (3, 32, 32)),

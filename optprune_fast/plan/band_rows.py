@@ -23,9 +23,9 @@ import torch
 from optprune_fast.plan.graph import Graph, Node
 
 POINTWISE = {"activation", "add", "sub", "mul", "scale", "affine"}
-# Costs in units of a multiply-add on a register: a number that moves to another lane on its own, and what a convolution
-# costs beside the tenth of its weights that is assumed to be kept.
-REGROUPED, BESIDE, KEPT = 16, 2, 10
+# Costs in units of a multiply-add on a register: numbers that move to other lanes one by one, or together; and what a
+# convolution costs beside the tenth of its weights that is assumed to be kept.
+REGROUPED, GATHERED, BESIDE, KEPT = 16, 2, 2, 10
 
 
 def band_rows(graph: Graph, bands: int) -> dict[int, int]:
@@ -47,13 +47,18 @@ def rows_read(node: Node, rows: int) -> int:
     return rows * (node.attributes["stride"][0] if node.op in ("conv2d", "max_pool", "avg_pool") else 1)
 
 
+def reads_beyond(node: Node) -> bool:
+    """Whether rows of an output overlap in what they read, so that a band needs some of its neighbours' rows."""
+    return node.op == "conv2d" or (node.op == "max_pool" and not _is_apart(node))
+
+
 def _steps(graph: Graph) -> dict[int, int]:
     """Value that can be in bands -> rows of the input to a row of it."""
     steps: dict[int, int] = {}
     for node in graph.nodes:
         if node.op == "input":
             steps[node.output] = 1
-        found = {steps.get(value) for value in node.inputs}
+        found = {steps.get(value) for value in node.inputs if not is_spread(graph, node, value)}
         if len(found) == 1 and None not in found and _keeps_rows(graph, node):
             steps[node.output] = rows_read(node, next(step for step in found if step is not None))
     return steps
@@ -61,12 +66,27 @@ def _steps(graph: Graph) -> dict[int, int]:
 
 def _keeps_rows(graph: Graph, node: Node) -> bool:
     """Whether a row of the output is made of some rows of the inputs, at the same height of the picture."""
-    if node.op in ("max_pool", "avg_pool"):
-        return bool(node.attributes["kernel"][0] == node.attributes["stride"][0] and node.attributes["padding"][0] == 0)
+    if node.op == "avg_pool":
+        return _is_apart(node) and graph.shapes[node.output][1] > 1
+    if node.op == "max_pool":  # a convolution would read zeros where pooling reads minus infinity
+        return _is_apart(node) or not any(other.op == "conv2d" and other.inputs == node.inputs for other in graph.nodes)
     if node.op == "concat":
         return bool(node.attributes["dim"] % 3 == 0)
-    same = all(graph.shapes[value] == graph.shapes[node.output] for value in node.inputs)
+    same = all(graph.shapes[value] == graph.shapes[node.output] for value in node.inputs
+               if not is_spread(graph, node, value))
     return node.op == "conv2d" or (node.op in POINTWISE and same)
+
+
+def is_spread(graph: Graph, node: Node, value: int) -> bool:
+    """Whether all rows of the output have the same number of a channel from this input: it has one pixel."""
+    shape = graph.shapes[value]
+    return node.op in POINTWISE and len(shape) == 3 and shape[1:] == (1, 1) != graph.shapes[node.output][1:]
+
+
+def _is_apart(node: Node) -> bool:
+    """Whether pooling reads no row twice, and no padding."""
+    at = node.attributes
+    return bool(at["kernel"][0] == at["stride"][0] and at["padding"][0] == 0)
 
 
 def _cuts(steps: Sequence[int]) -> Iterator[list[Sequence[int]]]:
@@ -81,7 +101,8 @@ def _rows(graph: Graph, steps: dict[int, int], zone: Sequence[int], bands: int) 
     """Value of a zone -> rows of a band; so many that the bands cover what its nodes read, too."""
     whole = math.lcm(*zone)
     own = {value for value, step in steps.items() if step in zone}
-    read = {value for node in graph.nodes if node.output in own for value in node.inputs}
+    read = {value for node in graph.nodes if node.output in own for value in node.inputs
+            if not is_spread(graph, node, value)}
     times = max(-(-graph.shapes[value][1] * steps[value] // (bands * whole)) for value in own | read)
     return {value: times * whole // steps[value] for value in own}
 
@@ -96,10 +117,10 @@ def _cost(graph: Graph, rows: dict[int, int]) -> float:
             channels = graph.shapes[node.inputs[0]][0] // node.attributes["groups"]
             cost += _registers(graph, node.output, height) * (taps * channels / KEPT + BESIDE)
         for value in node.inputs:
-            wanted = None if height is None else rows_read(node, height)
+            wanted = None if height is None or is_spread(graph, node, value) else rows_read(node, height)
             if value in rows and rows[value] != wanted and (value, wanted) not in moved:
                 moved.add((value, wanted))
-                cost += _registers(graph, value, wanted) * REGROUPED
+                cost += _registers(graph, value, wanted) * (GATHERED if wanted is None else REGROUPED)
     return cost
 
 

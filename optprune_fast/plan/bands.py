@@ -8,9 +8,10 @@ Between zones of values (band_rows.py) rows go to bands of another height: regro
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
-from optprune_fast.plan.band_rows import band_rows, rows_read
+from optprune_fast.plan.band_rows import band_rows, is_spread, reads_beyond, rows_read
 from optprune_fast.plan.graph import Graph, Node
 
 
@@ -42,10 +43,14 @@ class _Rewriting:
     def run(self) -> Graph:
         for node in self.graph.nodes:
             wanted = self.rows_read(node)
-            inputs = tuple(self.regrouped(value, wanted) for value in node.inputs)
-            if wanted is not None and node.op == "conv2d":
-                inputs = (self.with_halo(node.inputs[0], inputs[0], wanted),)
-            self.nodes.append(replace(node, inputs=inputs))
+            if wanted is not None and reads_beyond(node):
+                value = self.regrouped(node.inputs[0], wanted)
+                inputs: tuple[int, ...] = (self.with_halo(node.inputs[0], value, wanted),)
+            else:
+                inputs = tuple(self.spread(value) if wanted is not None and is_spread(self.graph, node, value)
+                               else self.regrouped(value, wanted) for value in node.inputs)
+            self.nodes.append(replace(node, inputs=inputs, attributes={**node.attributes,
+                                                                       "in_bands": wanted is not None}))
         output = self.regrouped(self.graph.output, None)
         return Graph(tuple(self.nodes), output, self.shapes, self.graph.integers)
 
@@ -71,16 +76,26 @@ class _Rewriting:
         return self.add("regroup", value, value, (channels, height if wanted is None else wanted, width), into=into,
                         height=height)
 
+    def spread(self, value: int) -> int:
+        """One pixel, which every band of a sample has."""
+        whole = self.regrouped(value, None)
+        return self.add("spread", value, whole, self.shapes[whole])
+
     def with_halo(self, original: int, value: int, rows: int) -> int:
-        """The value, in bands of so many rows, for all convolutions that read it thus."""
+        """The value, in bands of so many rows, for all convolutions, or all that pool it, that read it thus."""
         above = below = across = 0
+        outside = 0.0
         for node in self.graph.nodes:
-            if node.op == "conv2d" and node.inputs == (original,) and self.rows_read(node) == rows:
+            if reads_beyond(node) and node.inputs == (original,) and self.rows_read(node) == rows:
                 at = node.attributes
-                reach = at["dilation"][0] * (at["kernel"][0] - 1) - at["padding"][0] - at["stride"][0] + 1
+                dilation = at["dilation"][0] if node.op == "conv2d" else 1
+                reach = dilation * (at["kernel"][0] - 1) - at["padding"][0] - at["stride"][0] + 1
                 above, below = max(above, at["padding"][0]), max(below, reach)
-                across = max(across, at["padding"][1])
+                if node.op == "conv2d":
+                    across = max(across, at["padding"][1])
+                else:
+                    outside = -math.inf
         if above == below == across == 0:
             return value
         return self.add("halo", original, value, self.shapes[value], height=self.graph.shapes[original][1],
-                        above=above, below=below, padding=(max(above, below), across))
+                        above=above, below=below, padding=(max(above, below), across), outside=outside)

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from optprune_fast.plan.graph import Graph, Node
 
 SAME_UNITS = {"activation", "add", "sub", "mul", "scale", "affine"}
-KEEPS_CHANNELS = {"max_pool", "avg_pool", "halo", "regroup"}
+KEEPS_CHANNELS = {"max_pool", "avg_pool", "halo", "regroup", "spread"}
 
 
 Layers = Mapping[int, tuple[int, int]]

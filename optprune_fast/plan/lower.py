@@ -25,7 +25,7 @@ from optprune_fast.plan.program import InputUse, LayerUse, Program, Step
 from optprune_fast.plan.refusal import CannotLower, refusal
 from optprune_fast.plan.turns import in_turns
 
-POSITIONAL = {"conv2d", "max_pool", "avg_pool", "matmul", "embedding", "halo", "regroup"}
+POSITIONAL = {"conv2d", "max_pool", "avg_pool", "matmul", "embedding", "halo", "regroup", "spread"}
 KEEPS_ORDER = {"activation", "add", "sub", "mul", "scale", "affine", "layer_norm"}
 MOST_CHAINED = 16  # layers that csrc/kernels/moves/chain.h has room for
 # Steps whose kernel applies an activation to what it writes, whichever it is.

@@ -10,7 +10,7 @@ from optprune_fast.plan.placed import Buffer, Placed
 
 # Order and names are those of csrc/kernels/population/population.h.
 OPS = ("linear", "conv2d", "activation", "add", "sub", "mul", "scale", "max_pool", "avg_pool", "mean", "softmax",
-       "log_softmax", "layer_norm", "matmul", "embedding", "widen", "loss", "halo", "regroup")
+       "log_softmax", "layer_norm", "matmul", "embedding", "widen", "loss", "halo", "regroup", "spread")
 ACTIVATIONS = ("none", "relu", "relu6", "leaky_relu", "elu", "gelu", "gelu_tanh", "silu", "sigmoid", "tanh",
                "hardswish", "hardsigmoid", "hardtanh")
 CUTTING_OFF = ("relu", "relu6", "hardtanh")  # a convolution applies these as it stores

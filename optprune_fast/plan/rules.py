@@ -107,7 +107,8 @@ def halo(low: Lowering, node: Node) -> None:
     x, at = _with_border(low, node), node.attributes
     assert x.buffer.border is not None
     x.buffer.border = (*x.buffer.border[:5], at["bands"])
-    low.add(Step("halo", True, x, x, numbers=(at["bands"], at["height"], at["above"], at["below"]), name="halo"))
+    numbers = (at["bands"], at["height"], at["above"], at["below"], int(at["outside"] != 0))
+    low.add(Step("halo", True, x, x, numbers=numbers, name="halo"))
     low.values[node.output] = x
 
 
@@ -116,6 +117,13 @@ def regroup(low: Lowering, node: Node) -> None:
     out = low.allocate_picture(node.output, low.graph.shapes[node.output])
     at = node.attributes
     low.add(Step("regroup", True, out, x, numbers=(at["bands"], at["into"], at["height"]), name="regroup"))
+    low.values[node.output] = out
+
+
+def spread(low: Lowering, node: Node) -> None:
+    x = low.source(node.inputs[0])
+    out = low.allocate_picture(node.output, low.graph.shapes[node.output])
+    low.add(Step("spread", True, out, x, numbers=(node.attributes["bands"],), name="spread"))
     low.values[node.output] = out
 
 
@@ -190,7 +198,8 @@ def pool(low: Lowering, node: Node) -> None:
     x, at = low.source(node.inputs[0]), node.attributes
     kind, output = low.take_activation(node)
     out = low.allocate_picture(output, low.graph.shapes[node.output])
-    numbers = (*at["kernel"], *at["stride"], *at["padding"], int(at.get("count_include_pad", True)))
+    numbers = (*at["kernel"], *at["stride"], *at["padding"], int(at.get("count_include_pad", True)),
+               int(at.get("in_bands", False)))
     low.add(Step(node.op, True, out, x, activation=kind, numbers=numbers, name=node.op))
     low.values[output] = out
 
@@ -302,4 +311,5 @@ RULES: dict[str, Rule] = {
     "add": binary, "sub": binary, "mul": binary, "scale": scale, "affine": affine, "max_pool": pool, "avg_pool": pool,
     "mean": mean, "softmax": softmax, "layer_norm": layer_norm, "matmul": matmul, "embedding": embedding,
     "concat": concat, "reshape": reshape, "permute": permute, "slice": slice_, "halo": halo, "regroup": regroup,
+    "spread": spread,
 }

@@ -65,12 +65,34 @@ class Mobile(nn.Module):
         return self.layers(x)
 
 
+def overlapping() -> nn.Module:
+    """Maxima over windows that overlap, of numbers below zero too; one beside a convolution that reads the same."""
+    return Net(lambda m, x: torch.cat([m["c"](y := m["p"](m["b"](m["q"](m["a"](x))))), F.max_pool2d(y, 3, 1, 1)], 1)
+               .mean((2, 3)),
+               a=nn.Conv2d(2, 4, 7, 2, 3), q=nn.MaxPool2d(3, 2, 1), b=nn.Conv2d(4, 6, 3, padding=1),
+               p=nn.MaxPool2d((3, 2), (2, 1)), c=nn.Conv2d(6, 5, 3, padding=1))
+
+
+def excited() -> nn.Module:
+    """Channels multiplied with what their own mean says, by way of two small layers, and a sum with one pixel."""
+    def forward(m: nn.ModuleDict, x: torch.Tensor) -> torch.Tensor:
+        y = m["a"](x).relu()
+        share = m["c"](m["b"](F.adaptive_avg_pool2d(y, 1)).relu()).sigmoid()
+        return m["d"](y * share + m["e"](y.mean((2, 3), keepdim=True))).flatten(1)
+
+    return Net(forward,
+               a=nn.Conv2d(2, 6, 3, padding=1), b=nn.Conv2d(6, 3, 1), c=nn.Conv2d(3, 6, 1), e=nn.Conv2d(6, 6, 1),
+               d=nn.Conv2d(6, 2, 3, 2, 1))
+
+
 CASES = {
     "resnet": Case(lambda: ResNet20(3, 5, width=4), (3, 16, 16)),
     "lenet": Case(lambda: LeNet5(1, 28), (1, 28, 28)),
     "half": Case(lambda: ResNet20(1, 3, width=3), (1, 9, 7), 0.4),
     "strides": Case(strides, (2, 19, 11), 0.6),
     "pools": Case(pools, (1, 21, 10), 0.5),
+    "overlapping": Case(overlapping, (2, 67, 14), 0.5),
+    "excited": Case(excited, (2, 18, 7), 0.5),
     "mobile": Case(Mobile, (2, 80, 24)),
     "pictures": Case(lambda: nn.Sequential(nn.Conv2d(1, 3, 7, padding=3), nn.ReLU(), nn.Conv2d(3, 2, 3)), (1, 5, 6),
                      0.7),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import nn
 
@@ -10,6 +12,7 @@ from optprune_fast.plan import capture
 from optprune_fast.plan.band_rows import band_rows
 from optprune_fast.plan.bands import in_bands
 from optprune_fast.plan.graph import Graph
+from optprune_fast.testing.nets import Net
 
 
 def graph_of(model: nn.Module, *shape: int) -> Graph:
@@ -52,3 +55,23 @@ def test_pooling_over_the_whole_picture_is_left_out() -> None:
 def test_whole_pictures_where_bands_bring_nothing() -> None:
     assert rows(graph_of(nn.Conv2d(1, 2, 3, padding=1), 1, 1, 9), 16) == [None, None]
     assert in_bands(graph_of(nn.Conv2d(1, 2, 3, padding=1), 1, 1, 9), 16) is None
+
+
+def test_pooling_that_overlaps_stays_in_bands_unless_a_convolution_reads_the_same() -> None:
+    pool, conv = nn.MaxPool2d(3, 2, 1), nn.Conv2d(8, 8, 3, padding=1)
+    graph = graph_of(nn.Sequential(*halving(1), pool, conv), 2, 64, 8)
+    assert rows(graph, 16) == [4, 4, 2, 1, 1]
+    cut = in_bands(graph, 16)
+    assert cut is not None
+    assert [node.attributes["outside"] for node in cut.nodes if node.op == "halo"] == [0, 0, -math.inf, 0]
+    beside = Net(lambda m, x: torch.cat([m["p"](y := m["a"](x)), m["b"](y)], 1), a=nn.Conv2d(2, 8, 3, padding=1),
+                 p=nn.MaxPool2d(3, 1, 1), b=conv)
+    assert rows(graph_of(beside, 2, 64, 8), 16)[2] is None
+
+
+def test_a_pixel_is_spread_over_the_bands() -> None:
+    graph = graph_of(Net(lambda m, x: m["b"]((y := m["a"](x)) * y.mean((2, 3), keepdim=True)),
+                         a=nn.Conv2d(2, 8, 3, padding=1), b=nn.Conv2d(8, 8, 3, padding=1)), 2, 64, 8)
+    cut = in_bands(graph, 16)
+    assert cut is not None
+    assert [node.op for node in cut.nodes][3:] == ["regroup", "mean", "spread", "mul", "halo", "conv2d", "regroup"]

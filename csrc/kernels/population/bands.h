@@ -25,8 +25,18 @@ inline void take_row(const Tensor &shape, const float *from, std::int64_t from_c
     }
 }
 
-// numbers: bands of a sample, rows of the whole picture, rows of border above and below. Rows beyond the picture,
-// which a last band may have, become zero as well.
+// What is not a row of the picture is the least number there is, for a maximum, where it was zero.
+inline void lower_outside(const Tensor &shape, float *row, const std::int32_t *lane) {
+    for (std::int64_t l = 0; l < L; ++l) {
+        for (std::int64_t c = 0; lane[l] < 0 && c < shape.shape[0]; ++c) {
+            float *own = row + c * shape.stride[0] * L + l;
+            for (std::int64_t x = 0; x < shape.shape[2]; ++x) own[x * L] = -__builtin_inff();
+        }
+    }
+}
+
+// numbers: bands of a sample, rows of the whole picture, rows of border above and below, 1 if what is outside of it is
+// the least number and not zero. Rows beyond the picture, which a last band may have, are outside as well.
 inline void halo(const Tile &tile, const Step &step) {
     const std::int64_t bands = step.numbers[0], height = step.numbers[1], h = step.out.shape[1];
     const std::int64_t step_c = step.out.stride[0], step_y = step.out.stride[1];
@@ -42,6 +52,7 @@ inline void halo(const Tile &tile, const Step &step) {
             lane[l] = there ? static_cast<std::int32_t>(l + away) : -1;
         }
         take_row(step.out, picture + row * step_y * L, step_c, picture + y * step_y * L, step_c, lane);
+        if (step.numbers[4] != 0) lower_outside(step.out, picture + y * step_y * L, lane);
     }
 }
 
@@ -92,6 +103,13 @@ inline void regroup(const Tile &tile, const Step &step) {
             take_lanes(step, from, to, origin);
         }
     }
+}
+
+// numbers: bands of a sample
+inline void spread(const Tile &tile, const Step &step) {
+    std::int32_t lane[L];
+    for (std::int64_t l = 0; l < L; ++l) lane[l] = static_cast<std::int32_t>(l / step.numbers[0]);
+    take_row(step.out, at(tile, step.a), step.a.stride[0], at(tile, step.out), step.out.stride[0], lane);
 }
 
 }  // namespace

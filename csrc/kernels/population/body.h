@@ -35,6 +35,7 @@ inline void run_step(const Tile &tile, const Step &step) {
         case Op::loss: return loss(tile, step, at(tile, step.a));
         case Op::halo: return halo(tile, step);
         case Op::regroup: return regroup(tile, step);
+        case Op::spread: return spread(tile, step);
     }
 }
 

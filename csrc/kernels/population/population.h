@@ -51,6 +51,7 @@ enum class Op : std::int64_t {
     loss,         // a: [C, positions, width], b: what is wanted
     halo,         // out: [C, h, W] in bands with their border: the border's rows, from the neighbouring bands
     regroup,      // a: [C, h, W] in bands -> out: in bands of other rows, or [C, H, W] in the first lanes
+    spread,       // a: [C, 1, 1] in the first lanes -> out: the same in every band of a sample
 };
 
 enum class Activation : std::int64_t {

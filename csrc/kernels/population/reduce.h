@@ -7,7 +7,8 @@
 namespace optprune::population {
 namespace {
 
-// numbers: kernel y x, stride y x, padding y x, 1 if padding counts in the average
+// numbers: kernel y x, stride y x, padding y x, 1 if padding counts in the average, 1 if the rows above and below are
+// there, as they are in a band
 inline void pool(const Tile &tile, const Step &step) {
     const std::int64_t *n = step.numbers, H = step.a.shape[1], W = step.a.shape[2];
     const bool max = step.op == Op::max_pool;
@@ -15,7 +16,8 @@ inline void pool(const Tile &tile, const Step &step) {
     float *out = at(tile, step.out);
     const Tensor &o = step.out;
     for (std::int64_t y = 0; y < o.shape[1]; ++y) {
-        const std::int64_t y0 = y * n[2] - n[4], top = y0 < 0 ? 0 : y0, bottom = y0 + n[0] < H ? y0 + n[0] : H;
+        const std::int64_t y0 = y * n[2] - n[4], y1 = y0 + n[0];
+        const std::int64_t top = y0 < 0 && n[7] == 0 ? 0 : y0, bottom = y1 > H && n[7] == 0 ? H : y1;
         for (std::int64_t x = 0; x < o.shape[2]; ++x) {
             const std::int64_t x0 = x * n[3] - n[5], left = x0 < 0 ? 0 : x0, right = x0 + n[1] < W ? x0 + n[1] : W;
             // The part of the padding that torch counts: what lies inside the padded picture.

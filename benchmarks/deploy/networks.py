@@ -2,11 +2,11 @@
 
     python -m benchmarks.deploy.networks [--networks minilm] [--sparsities 0.9] [--batches 1 64] [--scopes uniform]
 
-ResNet-20 of 32x32 pictures, ResNet-50 and EfficientNet-Lite0 of 224x224 and the encoder of MiniLM on 128 tokens, random weights, one
-thread. Masks by magnitude: uniform (every layer keeps the same share) and global, which with these weights keeps the
-more of a layer the fewer inputs it has, and thus the layers whose weights serve most pixels. Dense torch runs the same
-weights, zeros and all. In turns, each answer checked against float64 before it is timed; the figure is the lowest CPU
-time of a process.
+ResNet-20 of 32x32 pictures, ResNet-50 and EfficientNet-Lite0 of 224x224 and the encoder of MiniLM on 128 tokens, random
+weights, one thread. Masks by magnitude: uniform (every layer keeps the same share) and global, which with these weights
+keeps the more of a layer the fewer inputs it has, and thus the layers whose weights serve most pixels. Dense torch runs
+the same weights, zeros and all. In turns, each answer checked against float64 before it is timed; the figure is the
+lowest CPU time of a process.
 """
 
 from __future__ import annotations

@@ -61,6 +61,14 @@ def test_a_kernel_does_not_spill(source, architecture, tmp_path):
 
 
 @needs_nvcc
+@pytest.mark.parametrize("source", KERNELS, ids=lambda path: path.parent.name)
+def test_a_kernel_compiles_for_a_card_without_its_instructions(source, tmp_path):
+    """Where CUDAARCHS asks for older cards, too, what they lack is left out."""
+    run = compile_cuda(source, tmp_path / "kernel.cubin", "-arch=sm_75", "-cubin")
+    assert run.returncode == 0, run.stderr
+
+
+@needs_nvcc
 def test_the_gate_sees_memory_in_the_place_of_registers(tmp_path):
     (tmp_path / "local.cu").write_text(
         "__global__ void local(float *x, int n) {\n"

@@ -15,8 +15,9 @@ from torch import Tensor, nn
 from optprune_fast.deploy import gpu
 from optprune_fast.deploy.linear import SparseLinear
 from optprune_fast.deploy.weight import SparseWeight
+from optprune_fast.ops import masked_linear
 from optprune_fast.ops.cuda_support import KINDS
-from optprune_fast.ops.rows import Rows
+from optprune_fast.ops.rows import Rows, dense_weight
 from optprune_fast.ops.rows_linear import cuda_impl, operation, rows_linear, triton_impl
 from optprune_fast.ops.rows_linear.reference import rows_linear_reference
 from optprune_fast.ops.words import pack
@@ -149,6 +150,18 @@ def test_up_to_so_many_samples_the_others_show_in_no_bit(emulated: Callable[...,
     alone = torch.cat([emulated(x[b : b + 1], *rest) for b in range(most)])
     for count in (2, 3, 4, 7, 9, 16)[: 3 if most == 4 else 6]:
         assert torch.equal(emulated(x[:count], *rest), alone[:count])
+
+
+@each_layout
+def test_sums_of_many_samples_of_float32_are_those_of_the_cpu_kernels_bit_by_bit(emulated: Callable[..., Tensor],
+                                                                                 coded: bool) -> None:
+    """One accumulator that takes the columns in ascending order."""
+    x, shape, *planes, bias = drawn(17, 67, 700, coded=coded, dtype=torch.float32)
+    weight = dense_weight(Rows(*planes), shape)
+    words = pack(weight != 0)[None]
+    backend = "native" if masked_linear.operation.missing("native") is None else "numba"
+    sums = masked_linear.masked_linear(x, weight, words, backend=backend)[0]
+    assert torch.equal(emulated(x, shape, *planes, bias), sums + bias)
 
 
 @each_dtype

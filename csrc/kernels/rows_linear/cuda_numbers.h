@@ -31,7 +31,12 @@ __device__ __forceinline__ Raw<kind> rounded(float number) {
     if constexpr (kind == Kind::float32) {
         return number;
     } else {
+#if !defined(__CUDA_ARCH__) || __CUDA_ARCH__ >= 800
         return static_cast<std::uint16_t>(optprune::cuda::rounded<half_of<kind>>(number, 0.0f));
+#else
+        __trap();  // cuda_impl.py lets no 16-bit type come to an older card
+        return 0;
+#endif
     }
 }
 

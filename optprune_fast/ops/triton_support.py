@@ -124,15 +124,29 @@ def factors(dtype: torch.dtype, precision: str) -> torch.dtype:
 
 def product(x: Tensor, rows: int, candidates: int, precision: str, *, shared: bool, wide: bool,
             large: bool = False) -> Product:
-    """The launch for `rows` outputs of each candidate. large: whether the kernel has registers for the large tiles.
+    """The launch for `rows` outputs of each candidate, by their number."""
+    return products(x, rows, candidates, precision, shared=shared, wide=wide, large=large)[0]
 
-    Candidates that share their input are stacked where their rows then take fewer tiles: that is, unless the rows of
-    one fill its tiles exactly, or all of them together are more than the kernels count, in 32 bits.
+
+def products(x: Tensor, rows: int, candidates: int, precision: str, *, shared: bool, wide: bool,
+             large: bool = False) -> list[Product]:
+    """All launches that could serve `rows` outputs of each candidate, that of `product` first.
+
+    large:  whether the kernel has registers for the large tiles
     """
     table, kind, together = LAUNCHES[family(x.device)], arithmetic(x.dtype, precision), candidates if shared else 1
     shape = "narrow" if rows * together <= NARROW else "large" if large and rows * together >= LARGE else "wide"
-    launch = table.get((kind, shape)) or table[kind, "wide"]
-    apart, stacked = (Product(launch, stack, _constants(launch, x.dtype, precision, wide)) for stack in (False, True))
+    able = ("narrow", "wide", "large") if large else ("narrow", "wide")
+    first = table.get((kind, shape)) or table[kind, "wide"]
+    launches = dict.fromkeys([first, *(table[kind, other] for other in able if (kind, other) in table)])
+    return [_placed(launch, x.dtype, rows, candidates, precision, shared, wide) for launch in launches]
+
+
+def _placed(launch: Launch, dtype: torch.dtype, rows: int, candidates: int, precision: str, shared: bool, wide: bool
+            ) -> Product:
+    """Candidates that share their input are stacked where their rows then take fewer tiles: that is, unless the rows of
+    one fill its tiles exactly, or all of them together are more than the kernels count, in 32 bits."""
+    apart, stacked = (Product(launch, stack, _constants(launch, dtype, precision, wide)) for stack in (False, True))
     fewer = stacked.tiles(rows, candidates) < apart.tiles(rows, candidates)
     return stacked if shared and fewer and rows * candidates <= NARROW_LIMIT else apart
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from optprune_fast.runtime import cuda, native, triton
+from optprune_fast.runtime import autotune, cuda, native, triton
 from optprune_fast.runtime.dispatch import BACKENDS, check_backend
 from optprune_fast.runtime.errors import BackendError
 from optprune_fast.runtime.threads import thread_count
@@ -34,11 +34,12 @@ class Backend:
 
 @dataclass(frozen=True)
 class Variable:
-    """One `OPTPRUNE_*` variable in force. `problem` is empty where the value is valid."""
+    """One `OPTPRUNE_*` variable in force. `problem` is empty where the value is valid; `note` says what it does."""
 
     name: str
     value: str
     problem: str
+    note: str = ""
 
 
 @dataclass(frozen=True, repr=False)
@@ -69,7 +70,8 @@ class Report:
         lines += ["", "backends, fastest first"]
         lines += [f"  {b.name:<6}  {'runs' if b.runs else 'no  '}  {b.detail}".rstrip() for b in self.backends]
         lines += ["", "environment"]
-        lines += [f"  {v.name}={v.value}" + (f"  INVALID: {v.problem}" if v.problem else "") for v in self.environment]
+        lines += [f"  {v.name}={v.value}  {f'INVALID: {v.problem}' if v.problem else v.note}".rstrip()
+                  for v in self.environment]
         return "\n".join(lines if self.environment else [*lines, "  no OPTPRUNE_ variable is set"])
 
     __repr__ = __str__
@@ -93,7 +95,7 @@ def doctor() -> Report:
         packages={name: _version(name) for name in _PACKAGES},
         devices=_devices(),
         backends=backends,
-        environment=[Variable(name, value, _problem(name, value, backends))
+        environment=[Variable(name, value, _problem(name, value, backends), _note(name, value))
                      for name, value in sorted(os.environ.items()) if name.startswith("OPTPRUNE_")],
     )
 
@@ -152,6 +154,11 @@ def _problem(name: str, value: str, backends: list[Backend]) -> str:
     return _VARIABLES[name](value, backends) if value else ""
 
 
+def _note(name: str, value: str) -> str:
+    chosen = (name, value) == (autotune.VARIABLE, "1")
+    return f"launches are chosen by time, and kept in {autotune.path()}" if chosen else ""
+
+
 def _backend_problem(value: str, backends: list[Backend]) -> str:
     refusal = _refusal(lambda: check_backend(value))
     return refusal or next((f"{value} does not run here: {b.detail}" for b in backends
@@ -171,6 +178,7 @@ def _one_of(*values: str) -> Callable[[str, list[Backend]], str]:
 _VARIABLES: dict[str, Callable[[str, list[Backend]], str]] = {
     "OPTPRUNE_BACKEND": _backend_problem,
     "OPTPRUNE_ISA": _isa_problem,
+    autotune.VARIABLE: lambda _value, _backends: _refusal(autotune.on),
     "OPTPRUNE_THREADS": lambda _value, _backends: _refusal(thread_count),
     # The rest is read when the package is built.
     "OPTPRUNE_CUDA": _one_of("AUTO", "ON", "OFF"),

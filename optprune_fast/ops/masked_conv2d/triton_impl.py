@@ -17,9 +17,10 @@ from optprune_fast.ops.triton_support import (
     Epilogue,
     Product,
     device_of,
-    product,
+    products,
     slices,
 )
+from optprune_fast.ops.triton_tune import fastest
 
 OPTIONS = ("precision",)
 
@@ -48,10 +49,15 @@ def fused(x: Tensor, weight: Tensor, words: Tensor, stride: Sequence[int], paddi
     out = x.new_empty(output_shape(x, weight, words, stride, padding, dilation), dtype=dtype)
     if out.numel():
         matrix, words = weight.reshape(weight.shape[0], weight.shape[1:].numel()), with_unit_steps(words)
-        how = product(x, weight.shape[0] // groups, words.shape[0], precision, shared=x.dim() == 4,
-                      wide=needs_wide_offsets(x, matrix, words, out))
-        launch(x, with_unit_steps(matrix), words, out, how, (*stride, *padding, *dilation), weight.shape[2:],
-               groups, epilogue)
+        ways = products(x, weight.shape[0] // groups, words.shape[0], precision, shared=x.dim() == 4,
+                        wide=needs_wide_offsets(x, matrix, words, out))
+        matrix, geometry = with_unit_steps(matrix), (*stride, *padding, *dilation)
+
+        def go(how: Product) -> None:
+            launch(x, matrix, words, out, how, geometry, weight.shape[2:], groups, epilogue)
+        go(fastest("masked_conv2d", ways, go, x, precision, candidates=out.shape[0],
+                   pixels=out.shape[1] * out.shape[3] * out.shape[4], outputs=out.shape[2], groups=groups,
+                   inputs=matrix.shape[1]))
     return out
 
 

@@ -16,9 +16,10 @@ from optprune_fast.ops.triton_support import (
     Product,
     device_of,
     loss_product,
-    product,
+    products,
     slices,
 )
+from optprune_fast.ops.triton_tune import fastest
 
 OPTIONS = ("precision",)
 
@@ -44,9 +45,13 @@ def fused(x: Tensor, weight: Tensor, words: Tensor, *, precision: str = DEFAULT,
     out = x.new_empty(words.shape[0], x.shape[-2], weight.shape[0], dtype=dtype)
     if out.numel():
         x, weight, words = with_unit_steps(x), with_unit_steps(weight), with_unit_steps(words)
-        how = product(x, weight.shape[0], words.shape[0], precision, shared=x.dim() == 2,
-                      wide=needs_wide_offsets(x, weight, words, out), large=True)
-        launch(x, weight, words, out, how, epilogue)
+        ways = products(x, weight.shape[0], words.shape[0], precision, shared=x.dim() == 2,
+                        wide=needs_wide_offsets(x, weight, words, out), large=True)
+
+        def go(how: Product) -> None:
+            launch(x, weight, words, out, how, epilogue)
+        go(fastest("masked_linear", ways, go, x, precision, candidates=out.shape[0], samples=out.shape[1],
+                   outputs=out.shape[2], inputs=weight.shape[1]))
     return out
 
 

@@ -5,6 +5,7 @@
 
 #include <array>
 #include <cstdint>
+#include <cstdlib>
 #include <string>
 #include <vector>
 
@@ -147,7 +148,8 @@ void sparse_conv2d(const std::string &isa, std::int64_t threads, Address x, Addr
 
 PYBIND11_MODULE(_native, m) {
     m.attr("version") = OPTPRUNE_VERSION;
-    m.def("isas", &isas);
+    m.def("isas", [names = py::tuple(py::cast(isas()))] { return names; });
+    m.def("variable", [](const char *name) { return std::getenv(name); });
     m.def("variants", &variants);
     m.def("masked_linear", &masked_linear);
     m.def("masked_conv2d", &masked_conv2d);

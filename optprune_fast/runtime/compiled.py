@@ -8,6 +8,8 @@ from types import ModuleType
 from optprune_fast.runtime.errors import BackendError, message
 from optprune_fast.version import __version__
 
+NATIVE = "optprune_fast._native"
+
 
 def load(name: str, kind: str, compiler: str, way_out: str) -> tuple[ModuleType | None, str | None]:
     """The module `name`, or the reason why there is none.

@@ -7,7 +7,6 @@ Only a *stated reason* declines a call: an exception inside an implementation pa
 from __future__ import annotations
 
 import importlib
-import os
 import warnings
 from collections import Counter
 from collections.abc import Callable
@@ -17,6 +16,7 @@ from typing import Any
 
 import torch
 
+from optprune_fast.runtime.environment import variable
 from optprune_fast.runtime.errors import BackendError, FallbackWarning, describe
 
 BACKENDS = ("cuda", "triton", "native", "numba", "torch")
@@ -96,7 +96,7 @@ class Operation:
         """Choose once; the `run` of the result may then be called often with arguments and options of this kind."""
         check_backend(backend)
         if backend == "auto":
-            wish = check_backend(os.environ.get("OPTPRUNE_BACKEND") or "auto")
+            wish = check_backend(variable("OPTPRUNE_BACKEND") or "auto")
             # The variable speaks to the operations that have such an implementation; the others go on.
             backend = wish if wish in self.backends else "auto"
         if backend != "auto":
@@ -117,7 +117,7 @@ class Operation:
     def serve(self, x: torch.Tensor, *rest: object) -> Any:
         """As a call, for small arguments of which `x` alone decides who serves them: resolved once for its type, its
         device and `OPTPRUNE_BACKEND`."""
-        key = (x.dtype, x.device.type, os.environ.get("OPTPRUNE_BACKEND"))
+        key = (x.dtype, x.device.type, variable("OPTPRUNE_BACKEND"))
         choice = self._resolved.get(key)
         if choice is None:
             choice = self._resolved[key] = self.resolve(x, *rest)

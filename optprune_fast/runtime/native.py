@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import functools
-import os
 from types import ModuleType
 
-from optprune_fast.runtime.compiled import load
+from optprune_fast.runtime.compiled import NATIVE, load
+from optprune_fast.runtime.environment import variable
 from optprune_fast.runtime.errors import BackendError
 
-MODULE = "optprune_fast._native"
+MODULE = NATIVE
 ISAS = ("scalar", "avx2", "avx512")
 
 _WAY_OUT = ("install a C++ compiler (g++ or clang++), then: OPTPRUNE_REQUIRE_NATIVE=1 pip install --force-reinstall "
@@ -63,7 +63,7 @@ def isa() -> str:
     Raises `ValueError` for a name that we do not know or that this CPU lacks.
     """
     able = module().isas()
-    wish = os.environ.get("OPTPRUNE_ISA")
+    wish = variable("OPTPRUNE_ISA")
     if not wish:
         return str(able[-1])
     if wish not in ISAS:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
+
+from optprune_fast.runtime.environment import variable
 
 
 def thread_count() -> int:
@@ -15,7 +16,7 @@ def thread_count() -> int:
     >>> thread_count() >= 1
     True
     """
-    wish = os.environ.get("OPTPRUNE_THREADS")
+    wish = variable("OPTPRUNE_THREADS")
     if not wish:
         return torch.get_num_threads()
     if not wish.isdecimal() or int(wish) < 1:

@@ -80,8 +80,8 @@ def _short_search(problem: Problem, part: Evaluator, seconds: float | None) -> P
 
 
 def _enough_of(data: Evaluator, seed: int) -> Evaluator:
-    """All samples, or as many as have the outputs that are needed: one from each of as many stretches of the data, which
-    may be sorted by class."""
+    """All samples, or as many as have the outputs that are needed: one from each of as many stretches of the data,
+    which may be sorted by class."""
     outputs = sum(batch.targets.numel() for batch in data.batches if batch.targets is not None)
     wanted = -(-JUDGED * data.samples // outputs)
     if wanted >= data.samples:

@@ -145,7 +145,7 @@ def test_the_variable_chooses_where_no_argument_does(variant: Variant, monkeypat
         assert native.calls()[row] == compiled[row] + 1
 
 
-@pytest.mark.filterwarnings("ignore:rows_linear runs in plain torch")  # what is for GPUs alone, on a CPU
+@pytest.mark.filterwarnings("ignore:(rows|moved)_linear runs in plain torch")  # what is for GPUs alone, on a CPU
 @pytest.mark.parametrize("subject", SUBJECTS)
 def test_auto_takes_the_fastest_that_is_able(subject: Subject) -> None:
     arguments = samples(subject.name)[0].arguments

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from optprune_fast.engine import look_up
 from optprune_fast.engine.batches import Batch, Signature
+from optprune_fast.engine.device_moves import move_sums
 from optprune_fast.engine.device_population import DevicePopulation
 from optprune_fast.engine.device_replay import Arena
 from optprune_fast.engine.families import find_families, flips
@@ -172,9 +173,13 @@ class CompiledForward:
 
     def move_sums(self, words: Tensor, moves: Tensor, objective: str) -> Tensor:
         """float64 [M]: the same for the neighbours of one mask. words: int64 [1, W]; moves: int64 [M, F]."""
-        total = torch.zeros(len(moves), dtype=torch.float64)
+        total = torch.zeros(len(moves), dtype=torch.float64, device=words.device)
         for piece in self.pieces(objective):
-            total += self._piece_move_sums(words, moves, piece, objective, exact=False)
+            program = self._program(piece.kind, keep=self.backend == "native")
+            if isinstance(program, DevicePopulation):
+                total += move_sums(program, self.layout, words, moves, piece.turned, piece.classes, objective)
+            else:
+                total += self._piece_move_sums(words, moves, piece, objective, exact=False)
         return total
 
     def _piece_sums(self, words: Tensor, piece: Piece, objective: str) -> Tensor:
@@ -220,6 +225,11 @@ class CompiledForward:
     def starts_from_parents(self) -> bool:
         """Whether neighbours of a mask are evaluated from what their flips reach: natively, where no weight is tied."""
         return self.backend == "native" and self.ready and not self.mixed and not self.tied
+
+    @property
+    def has_moves(self) -> bool:
+        """Whether neighbours of a mask start from the parent's pass; else the moved masks are evaluated."""
+        return self.starts_from_parents or (self.backend == "triton" and self.ready)
 
     @property
     def mixed(self) -> bool:

@@ -91,16 +91,17 @@ class DevicePopulation:
                 wanted = None if targets is None else targets[columns]
                 total[rows] += self._chunk_sums(words[rows], inputs.pick(columns), wanted, objective)
             return total
-        return self._within_memory(add, len(words), inputs.samples)
+        return self.within_memory(add, self.bytes, len(words), inputs.samples)
 
     def outputs(self, words: Tensor, inputs: Inputs) -> Tensor:
         """float32 [P, B, …]: the network's outputs."""
         def collect(plan: ChunkPlan) -> Tensor:
             out = torch.empty(len(words), inputs.samples, *self.output_shape, device=words.device)
             for rows, columns in chunks(plan, len(words), inputs.samples):
-                out[rows, columns] = self._outputs(words[rows], inputs.pick(columns))
+                some = inputs.pick(columns)
+                out[rows, columns] = self._outputs(given(some), words[rows], some.samples)
             return out
-        return self._within_memory(collect, len(words), inputs.samples)
+        return self.within_memory(collect, self.bytes, len(words), inputs.samples)
 
     def last(self, objective: str) -> MaskedStep | None:
         """The step that gives this objective in the place of outputs, if there is one."""
@@ -113,7 +114,7 @@ class DevicePopulation:
     def plan(self, candidates: int, samples: int) -> ChunkPlan:
         """How many go through at once, launched step by step. What is in graphs by now does not matter: results would
         depend, within rounding, on what was asked before."""
-        return self.bytes.plan(self.memory - self.graph_memory, candidates, samples)
+        return self.bytes.plan(self.chunk_memory, candidates, samples)
 
     def replayed(self, candidates: int, samples: int) -> bool:
         """Whether a generation goes as one CUDA graph: small, all at once within the graphs' part of the budget, and
@@ -122,6 +123,11 @@ class DevicePopulation:
         kept = self.bytes.needed(ChunkPlan(room, samples)) + room * self._mask_bytes
         return (candidates > 0 and self.arena.able and kept <= self.graph_memory
                 and self.multiply_adds * room * samples < SMALL * len(self.steps))
+
+    @property
+    def chunk_memory(self) -> int:
+        """The part of the budget that graphs leave."""
+        return self.memory - self.graph_memory
 
     @property
     def graph_memory(self) -> int:
@@ -136,53 +142,68 @@ class DevicePopulation:
         return sum(step.weight[0].numel() * torch.Size(self.graph.shapes[step.node.output]).numel() for step in masked)
 
     def _chunk_sums(self, words: Tensor, inputs: Inputs, targets: Tensor | None, objective: str) -> Tensor:
+        return self.sums_from(0, given(inputs), words, inputs, targets, objective)
+
+    def sums_from(self, first: int, values: Mapping[int, Value], words: Tensor, inputs: Inputs, targets: Tensor | None,
+                  objective: str) -> Tensor:
+        """float64 [P]: sum over samples of the objective, by the steps from `first` on; values: what is before them."""
         last = self.last(objective)
         if last is None:
-            outputs = self._outputs(words, inputs)
+            outputs = self._outputs(values, words, inputs.samples, first)
             return ordered_sum(NAMED[objective].per_sample(outputs, targets, inputs.dense))
         assert targets is not None
-        values = self._run(words, inputs, len(self.steps) - 1)
+        values = self.run(values, words, inputs.samples, first, len(self.steps) - 1)
         return ordered_sum(last.losses(values, words, targets, objective))
 
-    def _outputs(self, words: Tensor, inputs: Inputs) -> Tensor:
-        out = self._run(words, inputs, len(self.steps))[self.graph.output]
+    def _outputs(self, values: Mapping[int, Value], words: Tensor, samples: int, first: int = 0) -> Tensor:
+        out = self.run(values, words, samples, first, len(self.steps))[self.graph.output]
         return out.tensor if out.own else out.tensor.expand(len(words), *out.tensor.shape)
 
     @torch.inference_mode()
-    def _run(self, words: Tensor, inputs: Inputs, steps: int) -> dict[int, Value]:
-        """The values that are alive after the first steps."""
-        values = {value: Value(x, False) for value, x in inputs.values.items()}
-        for index, step in enumerate(self.steps[:steps]):
+    def run(self, values: Mapping[int, Value], words: Tensor, samples: int, first: int, end: int, *, keep: bool = False
+            ) -> dict[int, Value]:
+        """The values that are alive after the steps from `first` to `end`; with `keep`, all. values: those before."""
+        values = dict(values)
+        for index, step in enumerate(self.steps[first:end], first):
             if isinstance(step, MaskedStep):
                 values[step.output] = step(values, words)
-            else:
-                values[step.output] = step(values, self._constants, self.state, len(words), inputs.samples)
-            for value in self._dead.get(index, ()):
+            elif step.output not in values or not step.shared:
+                values[step.output] = step(values, self._constants, self.state, len(words), samples)
+            for value in () if keep else self._dead.get(index, ()):
                 del values[value]
         return values
 
-    def _within_memory(self, work: Callable[[ChunkPlan], Tensor], candidates: int, samples: int) -> Tensor:
+    def within_memory(self, work: Callable[[ChunkPlan], Tensor], size: DeviceBytes, candidates: int, samples: int
+                      ) -> Tensor:
         """`work` in the largest chunks that the device has room for, without graphs before smaller ones; the budget
-        stays as it was found."""
+        stays as it was found.
+
+        size: of what a chunk takes
+        """
         while True:
-            plan = self.plan(candidates, samples)
+            plan = size.plan(self.chunk_memory, candidates, samples)
             try:
                 return self.arena.first_to_go(work, plan)
             except torch.OutOfMemoryError as error:
                 if plan == ChunkPlan(1, 1):
-                    raise MemoryError(self._too_large(candidates)) from error
-            self.memory = self.bytes.needed(plan) // 2
+                    raise MemoryError(self._too_large(size, candidates)) from error
+            self.memory = size.needed(plan) // 2
             if self.device.type == "cuda":
                 torch.cuda.empty_cache()
 
-    def _too_large(self, candidates: int) -> str:
-        seen = {"one_candidate_on_one_sample": self.bytes.needed(ChunkPlan(1, 1)), "candidates": candidates,
+    def _too_large(self, size: DeviceBytes, candidates: int) -> str:
+        seen = {"one_candidate_on_one_sample": size.needed(ChunkPlan(1, 1)), "candidates": candidates,
                 "weights": sum(tensor.nbytes for tensor in self.state.values())}
         if self.device.type == "cuda":
             seen["free"], seen["memory"] = torch.cuda.mem_get_info(self.device)
         return message("Evaluator", "the device has no memory for one candidate on one sample (numbers are bytes)",
                        "free what other tensors hold, evaluate fewer masks in a call, or use a CPU: backend='native'",
                        **seen)
+
+
+def given(inputs: Inputs) -> dict[int, Value]:
+    """The inputs as values that the candidates share."""
+    return {value: Value(x, False) for value, x in inputs.values.items()}
 
 
 def chunks(plan: ChunkPlan, candidates: int, samples: int) -> Iterator[tuple[slice, slice]]:

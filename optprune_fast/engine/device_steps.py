@@ -113,17 +113,25 @@ class MaskedStep:
             at = self.node.attributes
             geometry = at["stride"], at["padding"], at["dilation"], at["groups"]
             return Value(self.kernels.fused(x.tensor, self.weight, self.words(words), *geometry, **how), True)
-        out: Tensor = self.kernels.fused(self._rows(x), self.weight, self.words(words), **how)
+        out: Tensor = self.kernels.fused(self.rows(x), self.weight, self.words(words), **how)
         return Value(out.unflatten(1, x.tensor.shape[x.own:-1]), True)  # samples, and positions
+
+    def sums(self, given: Mapping[int, Value], words: Tensor) -> Tensor:
+        """float32 [P, samples · positions, O]: of a linear layer, before the activation."""
+        calls[OPERATIONS[self.node.op].name, BACKEND] += 1
+        out: Tensor = self.kernels.fused(self.rows(given[self.node.inputs[0]]), self.weight, self.words(words),
+                                         precision=self.precision, epilogue=Epilogue(self.epilogue.bias),
+                                         dtype=torch.float32)
+        return out
 
     def losses(self, given: Mapping[int, Value], words: Tensor, targets: Tensor, objective: str) -> Tensor:
         """float32 [P, B]: the loss of each sample, of this as the last layer, whose outputs are not stored."""
         calls[OPERATIONS[self.node.op].name, BACKEND] += 1
-        out: Tensor = self.kernels.losses(self._rows(given[self.node.inputs[0]]), self.weight, self.words(words),
+        out: Tensor = self.kernels.losses(self.rows(given[self.node.inputs[0]]), self.weight, self.words(words),
                                           self.epilogue.bias, targets, objective, self.precision)
         return out
 
-    def _rows(self, x: Value) -> Tensor:
+    def rows(self, x: Value) -> Tensor:
         """[P, samples · positions, I], or without P where the candidates share it."""
         return x.tensor.flatten(1, -2) if x.own else x.tensor.flatten(0, -2)
 

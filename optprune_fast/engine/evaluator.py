@@ -142,7 +142,7 @@ class Evaluator(Evaluation):
         check_moves(parent, moves)
         if keep_budget:
             check_keeps_budget(parent, moves)
-        if self._compiled.takes(self.objective) and self._compiled.starts_from_parents and moves.numel():
+        if self._compiled.takes(self.objective) and self._compiled.has_moves and moves.numel():
             sums = [self._compiled.move_sums(parent.words, some, self.objective.name) for some in moves.split(4096)]
             return (torch.cat(sums) / self.samples).to(self.fitness_dtype)
         parts = [self(swap(parent, some)) for some in moves.split(4096)]

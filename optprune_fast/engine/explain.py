@@ -137,6 +137,7 @@ def _layer_table(evaluator: Evaluator) -> str:
         f"backend  {evaluator.backend} (asked for: {forward.backend})",
         f"way      {forward.way}" + (f": {forward.why_loop}" if forward.why_loop else ""),
         f"plan     {'the whole network, in Numba' if evaluator._compiled.ready else evaluator._compiled.reason}",
+        f"moves    moved masks are evaluated whole: no plan of {evaluator.backend} starts from a parent",
         f"chunks   {plan.candidates} of 64 candidates × {plan.samples} of {evaluator.samples} samples at once",
     ]
     rows = [("layer", "weight", "operation", "backend", "why not a faster one")]

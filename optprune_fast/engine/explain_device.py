@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from optprune_fast.engine.device_moves import moved_end
 from optprune_fast.engine.device_population import DevicePopulation
 from optprune_fast.engine.device_steps import MaskedStep, Step
 from optprune_fast.engine.objective import Objective
@@ -25,7 +26,15 @@ def device_lines(runner: DevicePopulation, samples: int, objective: Objective) -
         f"chunks   {plan.candidates} of {SHOWN} candidates × {plan.samples} of {samples} samples at once, in "
         f"{runner.memory >> 20} MiB; {graph}",
         f"loss     {'in the last layer, whose outputs are not stored' if fused else 'of stored outputs, by torch'}",
+        f"moves    {_moves(runner)}",
         *aligned(rows)]
+
+
+def _moves(runner: DevicePopulation) -> str:
+    masked = [index for index, step in enumerate(runner.steps) if isinstance(step, MaskedStep)]
+    spread = sum(moved_end(runner.steps, index, runner.graph.output) is not None for index in masked)
+    return ("from the parent's values on, at the first step that they flip; "
+            f"{spread} of {len(masked)} masked steps by differences, convolutions anew")
 
 
 def _row(step: Step, is_loss: bool, candidates: int) -> tuple[str, ...]:

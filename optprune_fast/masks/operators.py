@@ -141,12 +141,17 @@ def swap(mask: PackedMasks, moves: Tensor) -> PackedMasks:
     tensor([1, 3])
     """
     check_moves(mask, moves)
-    positions = mask.layout.positions(moves.clamp(min=0))
+    return PackedMasks._of(mask.layout, toggled(mask.layout, mask.words, moves))
+
+
+def toggled(layout: MaskLayout, words: Tensor, moves: Tensor) -> Tensor:
+    """int64 [M, W]: the words of one mask after each of `moves`, which `check_moves` let pass. words: int64 [1, W]."""
+    positions = layout.positions(moves.clamp(min=0))
     bits = torch.where(moves >= 0, torch.ones_like(moves) << (positions % 64), 0)
-    toggled = torch.zeros(moves.shape[0], mask.layout.W, dtype=torch.int64, device=mask.device)
+    flipped = torch.zeros(moves.shape[0], layout.W, dtype=torch.int64, device=words.device)
     # The indices of a move differ, so adding their powers of two is the bitwise or.
-    toggled.scatter_add_(1, positions // 64, bits)
-    return PackedMasks._of(mask.layout, mask.words ^ toggled)
+    flipped.scatter_add_(1, positions // 64, bits)
+    return words ^ flipped
 
 
 def check_moves(mask: PackedMasks, moves: Tensor) -> None:

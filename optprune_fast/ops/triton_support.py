@@ -77,6 +77,12 @@ class Epilogue(NamedTuple):
     activation: str = "none"
     parameters: tuple[float, ...] = ()
 
+    @property
+    def numbers(self) -> tuple[float, float]:
+        """The parameters as kernels take them: two, those that an activation lacks are 0."""
+        low, high, *_ = (*self.parameters, 0.0, 0.0)
+        return low, high
+
 
 PLAIN = Epilogue()
 
@@ -159,16 +165,22 @@ def loss_product(x: Tensor, classes: int, precision: str, *, wide: bool) -> Prod
 
 
 def _constants(launch: Launch, dtype: torch.dtype, precision: str, wide: bool) -> dict[str, Any]:
+    return {"TILE_B": launch.tile_b, "TILE_O": launch.tile_o, "WIDE": wide,
+            "DOT": triton_type(factors(dtype, precision)), "PRECISION": PRECISIONS[precision].dot,
+            **compile_options(launch.warps, launch.stages)}
+
+
+def triton_type(dtype: torch.dtype) -> Any:
     import triton.language as tl
 
-    kinds = {torch.float32: tl.float32, torch.float16: tl.float16, torch.bfloat16: tl.bfloat16}
-    return {"TILE_B": launch.tile_b, "TILE_O": launch.tile_o, "WIDE": wide, "DOT": kinds[factors(dtype, precision)],
-            "PRECISION": PRECISIONS[precision].dot, **compile_options(launch.warps, launch.stages)}
+    return {torch.float32: tl.float32, torch.float16: tl.float16, torch.bfloat16: tl.bfloat16}[dtype]
 
 
-def compile_options(warps: int, stages: int = 2) -> dict[str, Any]:
+def compile_options(warps: int, stages: int = 2, registers: int | None = None) -> dict[str, Any]:
+    """registers: of a thread, at most; None leaves it to the assembler, which may spill some for one more program."""
     # enable_fp_fusion is said because its default is about to change in Triton 3.10.
-    return {"num_warps": warps, "num_stages": stages, "enable_fp_fusion": True}
+    most = {} if registers is None else {"maxnreg": registers}
+    return {"num_warps": warps, "num_stages": stages, "enable_fp_fusion": True, **most}
 
 
 # CUDA's limit of the first axis of a grid.

@@ -43,6 +43,20 @@ def finished(sums, bias, output, is_row, low, high, BIAS: tl.constexpr,  # type:
 
 
 @triton.jit  # type: ignore[untyped-decorator]
+def loss_of(sums, output, is_row, wanted, LOSS: tl.constexpr):  # type: ignore[no-untyped-def]
+    """[samples]: the loss of logits [rows, samples] with targets `wanted`: "cross_entropy", or "error": 1 where another
+    class than wanted has the largest logit, else 0."""
+    logits = tl.where(is_row[:, None], sums, float("-inf"))
+    if LOSS == "cross_entropy":
+        largest = tl.max(logits, 0)
+        rest = tl.log(tl.sum(tl.exp(logits - largest[None, :]), 0))
+        loss = largest - tl.sum(tl.where(output[:, None] == wanted[None, :], logits, 0.0), 0) + rest
+    else:
+        loss = (tl.argmax(logits, 0) != wanted).to(tl.float32)
+    return loss
+
+
+@triton.jit  # type: ignore[untyped-decorator]
 def activated(x, low, high, KIND: tl.constexpr):  # type: ignore[no-untyped-def]
     """One of the engine's activations (`plan/reference.py`); low, high: its parameters. NaN stays NaN."""
     if KIND == "relu":

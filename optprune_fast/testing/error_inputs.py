@@ -96,6 +96,31 @@ def _masked_conv2d(x: Any, weight: Any, words: Any, stride: Any, padding: Any, d
     ]
 
 
+def _moved_linear(*given: Any) -> list[ErrorInput]:
+    names = ("sums", "columns", "units", "unit_starts", "changes", "rows", "row_starts", "factors", "inputs")
+    right = dict(zip(names, given, strict=True))
+
+    def wrong(name: str, text: str, error: type[Exception] = ValueError, **changed: Any) -> ErrorInput:
+        return ErrorInput(name, tuple({**right, **changed}.values()), error, text)
+
+    return [
+        wrong("factors-float64", r"must have one floating dtype[\s\S]*factors  float64", TypeError,
+              factors=right["factors"].double()),
+        wrong("units-int32", r"units, rows and their starts must be int64[\s\S]*units  int32", TypeError,
+              units=right["units"].int()),
+        wrong("rows-on-another-device", r"must be on one device[\s\S]*rows  int64\[.*\] meta",
+              rows=right["rows"].to("meta")),
+        wrong("columns-of-other-outputs", r"sums must be \[B, O\] and columns \[I, O\]",
+              columns=right["columns"][:, 1:]),
+        wrong("a-change-less", r"units must be \[U\] and changes \[U, B\]", changes=right["changes"][1:]),
+        wrong("a-factor-less", r"rows and factors must be \[V\] and inputs \[V, B\]", factors=right["factors"][1:]),
+        wrong("inputs-of-other-samples", r"and inputs \[V, B\]", inputs=right["inputs"][:, 1:]),
+        wrong("a-start-less", r"unit_starts and row_starts must be \[M \+ 1\]", row_starts=right["row_starts"][1:]),
+        wrong("no-starts", r"must be \[M \+ 1\]", unit_starts=right["unit_starts"][:0],
+              row_starts=right["row_starts"][:0]),
+    ]
+
+
 def _choose_bits(words: Any, counts: Any, seeds: Any) -> list[ErrorInput]:
     def wrong(name: str, text: str, words: Any = words, counts: Any = counts, seeds: Any = seeds,
               error: type[Exception] = ValueError) -> ErrorInput:
@@ -209,6 +234,7 @@ _TABLE: dict[str, Callable[..., list[ErrorInput]]] = {
     "choose_bits": _choose_bits,
     "masked_conv2d": _masked_conv2d,
     "masked_linear": _masked_linear,
+    "moved_linear": _moved_linear,
     "rows_linear": _rows_linear,
     "sparse_conv2d": _sparse_conv2d,
     "sparse_linear": _sparse_linear,

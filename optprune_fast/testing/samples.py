@@ -16,12 +16,14 @@ from torch import Tensor
 from optprune_fast.ops.choose_bits.reference import choose_bits_reference
 from optprune_fast.ops.masked_conv2d.reference import masked_conv2d_reference
 from optprune_fast.ops.masked_linear.reference import masked_linear_reference
+from optprune_fast.ops.moved_linear.reference import moved_linear_reference
 from optprune_fast.ops.rows_linear.reference import rows_linear_reference
 from optprune_fast.ops.sparse_conv2d.reference import sparse_conv2d_reference
 from optprune_fast.ops.sparse_linear.reference import sparse_linear_reference
 from optprune_fast.ops.topk_threshold import TopK
 from optprune_fast.ops.topk_threshold.reference import topk_threshold_reference
 from optprune_fast.ops.words import pack, popcount, word_count
+from optprune_fast.testing.moved_samples import moved_linear_samples
 from optprune_fast.testing.sample import Sample, generator_of
 from optprune_fast.testing.sparse_samples import rows_linear_samples, sparse_conv2d_samples, sparse_linear_samples
 
@@ -252,6 +254,7 @@ _TABLE: dict[str, tuple[Callable[[torch.dtype], list[Sample]], Callable[..., Any
     "choose_bits": (_choose_bits_samples, choose_bits_reference),
     "masked_conv2d": (_conv_samples, masked_conv2d_reference),
     "masked_linear": (_linear_samples, masked_linear_reference),
+    "moved_linear": (moved_linear_samples, moved_linear_reference),
     "rows_linear": (rows_linear_samples, rows_linear_reference),
     "sparse_conv2d": (sparse_conv2d_samples, sparse_conv2d_reference),
     "sparse_linear": (sparse_linear_samples, sparse_linear_reference),

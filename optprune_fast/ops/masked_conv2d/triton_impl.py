@@ -73,7 +73,6 @@ def launch(x: Tensor, matrix: Tensor, words: Tensor, out: Tensor, how: Product, 
     candidates, samples, _, *plane = out.shape
     outputs = matrix.shape[0] // groups
     tiles_b = -(-samples * plane[0] * plane[1] // how.launch.tile_b) * groups
-    low, high = (*epilogue.parameters, 0.0, 0.0)[:2]
     for part in slices(candidates, tiles_b * -(-outputs // how.launch.tile_o), most_programs):
         count = part.stop - part.start
         with device_of(x):
@@ -81,5 +80,5 @@ def launch(x: Tensor, matrix: Tensor, words: Tensor, out: Tensor, how: Product, 
                 x if x.dim() == 4 else x[part], matrix, words[part], matrix if epilogue.bias is None else epilogue.bias,
                 out[part], count, samples, groups, outputs, matrix.shape[1], *x.shape[-2:], *plane,
                 x.stride(0) if x.dim() == 5 else 0, *x.stride()[-4:], matrix.stride(0), words.stride(0),
-                words.stride(1), *geometry, low, high, KERNEL_H=kernel[0], KERNEL_W=kernel[1], STACKED=how.stacked,
-                BIAS=epilogue.bias is not None, ACTIVATION=epilogue.activation, **how.constants)
+                words.stride(1), *geometry, *epilogue.numbers, KERNEL_H=kernel[0], KERNEL_W=kernel[1],
+                STACKED=how.stacked, BIAS=epilogue.bias is not None, ACTIVATION=epilogue.activation, **how.constants)

@@ -62,14 +62,13 @@ def launch(x: Tensor, weight: Tensor, words: Tensor, out: Tensor, how: Product, 
 
     candidates, samples, outputs = out.shape
     tiles_b = -(-samples // how.launch.tile_b)
-    low, high = (*epilogue.parameters, 0.0, 0.0)[:2]
     for part in slices(candidates, tiles_b * -(-outputs // how.launch.tile_o), most_programs):
         count = part.stop - part.start
         with device_of(x):
             masked_linear_kernel[(tiles_b * how.tiles(outputs, count),)](
                 x if x.dim() == 2 else x[part], weight, words[part], weight if epilogue.bias is None else epilogue.bias,
                 out[part], count, samples, outputs, weight.shape[1], x.stride(0) if x.dim() == 3 else 0, x.stride(-2),
-                weight.stride(0), words.stride(0), words.stride(1), low, high, STACKED=how.stacked,
+                weight.stride(0), words.stride(0), words.stride(1), *epilogue.numbers, STACKED=how.stacked,
                 BIAS=epilogue.bias is not None, ACTIVATION=epilogue.activation, **how.constants)
 
 

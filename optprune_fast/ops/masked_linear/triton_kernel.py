@@ -3,7 +3,7 @@
 import triton
 import triton.language as tl
 
-from optprune_fast.ops.triton_tiles import TILE_I, finished, kept_weights, place
+from optprune_fast.ops.triton_tiles import TILE_I, finished, kept_weights, loss_of, place
 
 _PLAIN = ["samples", "words_p", "words_o", "candidates", "low", "high"]
 
@@ -52,7 +52,7 @@ def masked_loss_kernel(  # type: ignore[no-untyped-def]
     """out[p, b] = the loss of sample b under mask p, of a last layer whose outputs fit one tile. Logits are not stored.
 
     targets:  int64 [samples], classes     out: float32 [P, samples], contiguous; the rest as above
-    LOSS:     "cross_entropy", or "error": 1 where another class has the largest logit, else 0
+    LOSS:     as `loss_of` has it
     """
     tiles_b = tl.cdiv(samples, TILE_B)
     program = tl.program_id(0)
@@ -68,15 +68,8 @@ def masked_loss_kernel(  # type: ignore[no-untyped-def]
     sums = masked_sums(x + p * x_p + b * x_b, weight + rows * weight_o, words + p * words_p + rows * words_o, is_sample,
                        is_row, inputs, end, TILE_B, TILE_O, DOT, PRECISION)
     sums = finished(sums, bias, o, is_row, 0.0, 0.0, BIAS, "none")
-    logits = tl.where(is_row[:, None], sums, float("-inf"))
     wanted = tl.load(targets + b, mask=is_sample, other=0)
-    if LOSS == "cross_entropy":
-        largest = tl.max(logits, 0)
-        rest = tl.log(tl.sum(tl.exp(logits - largest[None, :]), 0))
-        loss = largest - tl.sum(tl.where(o[:, None] == wanted[None, :], logits, 0.0), 0) + rest
-    else:
-        loss = (tl.argmax(logits, 0) != wanted).to(tl.float32)
-    tl.store(out + p * samples + b, loss, mask=is_sample)
+    tl.store(out + p * samples + b, loss_of(sums, o, is_row, wanted, LOSS), mask=is_sample)
 
 
 @triton.jit  # type: ignore[untyped-decorator]

@@ -312,14 +312,8 @@ def test_machine_code_is_compiled_for_the_card_by_other_processes(monkeypatch):
     assert texts(correctness.masked_machine_code(CPU), Fault) == [f"machine code of {spilling}: registers spill"]
 
 
-<<<<<<< HEAD
-@pytest.mark.filterwarnings("ignore:rows_linear runs in plain torch")
-def test_the_checks_of_sparse_layers_pass_where_they_should_and_see_a_layout_that_is_wrong(monkeypatch):
-=======
 @pytest.mark.filterwarnings("ignore:(rows|moved)_linear runs in plain torch")
-def test_the_checks_of_sparse_layers_pass_where_they_should_and_see_a_layout_that_is_wrong(gpu_check, monkeypatch):
-    layers = gpu_check.layers
->>>>>>> 7eae682 (Moves on a GPU: the parent runs once, and what flips change spreads by differences)
+def test_the_checks_of_sparse_layers_pass_where_they_should_and_see_a_layout_that_is_wrong(monkeypatch):
     monkeypatch.setattr(torch.sparse, "to_sparse_semi_structured", lambda weight: weight)
     monkeypatch.setattr(layers.gpu, "serves", lambda device: True)  # the CPU is taken for a GPU
     checks = {name: check for name, check in layers.CHECKS.items() if name != "offsets"}  # which is of Triton's kernels

@@ -28,6 +28,8 @@ CASES = {
     "interpreter_memory_cases.py": 4,
     "interpreter_search_cases.py": 4,
     "interpreter_tune_cases.py": 4,
+    "interpreter_moved_cases.py": len(samples("moved_linear")) + 30,
+    "interpreter_moves_cases.py": 35,
     "interpreter_rank_cases.py": (len(rank_cases()) + len(samples("topk_threshold")) if EVERYTHING else 7 + 6) + 3,
     # float32; as many in float16, or every fourth; and 24 cases of single samples or none
     "interpreter_rows_cases.py": ROWS + len(range(0, ROWS, 1 if EVERYTHING else 4)) + 24,

@@ -14,7 +14,7 @@ from torch.func import functional_call
 
 from optprune_fast.engine.evaluator import Evaluator
 from optprune_fast.masks.layout import MaskLayout
-from optprune_fast.masks.operators import candidate_seeds, random_masks
+from optprune_fast.masks.operators import candidate_seeds, random_masks, swap
 from optprune_fast.masks.packed import PackedMasks
 from optprune_fast.models import MLP, DepthwiseNet, LeNet5, ResNet20, TinyTransformer
 from optprune_fast.testing.tolerance import network_limit
@@ -32,7 +32,8 @@ WHOLE, PIECES = 1 << 30, 1 << 20  # memory: in one chunk, and in many
 
 def network_faults(device: str, backend: str, precisions: Sequence[str],
                    networks: Sequence[str] = tuple(NETWORKS)) -> Iterator[str]:
-    """What is wrong with the fitness of a few masks of each network, in each precision; nothing, if all is right."""
+    """What is wrong with the fitness of a few masks of each network, and of moves of one, in each precision; nothing,
+    if all is right."""
     for name in networks:
         make, arguments, shape = NETWORKS[name]
         torch.manual_seed(0)
@@ -42,6 +43,9 @@ def network_faults(device: str, backend: str, precisions: Sequence[str],
         masks = random_masks(layout, layout.n // 2, candidate_seeds(0, 0, CANDIDATES))
         exact, plain = (_outputs(model, masks, inputs, dtype) for dtype in (torch.float64, torch.float32))
         losses = torch.stack([F.cross_entropy(one, targets) for one in exact])
+        moves = _moves(layout)
+        near_outputs = _outputs(model, swap(masks[0], moves), inputs, torch.float64)
+        near_losses = torch.stack([F.cross_entropy(one, targets) for one in near_outputs])
         terms = max(layer.columns for layer in layout)
         there = model.to(device), (inputs.to(device), targets.to(device)), masks.to(device)
         for precision in precisions:
@@ -53,8 +57,17 @@ def network_faults(device: str, backend: str, precisions: Sequence[str],
                 found = [evaluator(there[2]).double().cpu() for _ in range(CALLS)]
                 errors = [float((fitness - losses).abs().max()) for fitness in found]
                 errors.append(float((evaluator.outputs(there[2]).double().cpu() - exact).abs().max()))
+                near = evaluator.moves(there[2][0], moves.to(device)).double().cpu()
+                errors.append(float((near - near_losses).abs().max()))
                 if not max(errors) <= limit:  # said this way round, a NaN fails
-                    yield f"{name} {precision}: errors {errors} of {CALLS} calls and of outputs, at most {limit:.3g}"
+                    yield f"{name} {precision}: errors {errors} of {CALLS} calls, outputs, moves; at most {limit:.3g}"
+
+
+def _moves(layout: MaskLayout) -> Tensor:
+    """int64 [M, 3]: the ends of some layers, with a weight of the last one or without."""
+    some, last = layout.layers[::max(1, len(layout) // 4)], layout.layers[-1].weights.stop - 2
+    return torch.tensor([[layer.first_weight, layer.weights.stop - 1, last if number % 2 else -1]
+                         for number, layer in enumerate(some)])
 
 
 def _outputs(model: nn.Module, masks: PackedMasks, inputs: Tensor, dtype: torch.dtype) -> Tensor:

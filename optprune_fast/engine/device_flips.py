@@ -13,9 +13,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from optprune_fast.engine.device_steps import MaskedStep
-from optprune_fast.ops.moved_linear import triton_impl
-from optprune_fast.ops.moved_linear.triton_impl import Entries, Terms
+from optprune_fast.engine.device_steps import BACKEND, MaskedStep
+from optprune_fast.ops.moved_linear import operation
+from optprune_fast.ops.moved_linear.terms import Entries, Terms
 
 
 class Flips(NamedTuple):
@@ -68,7 +68,8 @@ def terms_of(first: MaskedStep, end: MaskedStep, read: Read, words: Tensor, move
     theirs = torch.where(units[place] == read_by_own, bounds[:, place], 0)  # none, where the unit is as it was
     firsts, lasts = torch.cat([bounds, theirs], 1)
     entries = Entries(torch.cat([units % layer.rows, own.column]), firsts, lasts, flips.column, flips.factor)
-    values = triton_impl.moved_inputs(read.sums, entries, read.x, len(units), first.epilogue, end.weight.dtype)
+    values = operation.implementation(BACKEND).moved_inputs(read.sums, entries, read.x, len(units), first.epilogue,
+                                                            end.weight.dtype)
     return Terms(units % layer.rows, _starts(units // layer.rows, moves), values[:len(units)], own.row, own_starts,
                  own.factor, values[len(units):])
 

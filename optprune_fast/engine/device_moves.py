@@ -18,12 +18,12 @@ from optprune_fast.engine.chunks import ChunkPlan
 from optprune_fast.engine.device_bytes import DeviceBytes
 from optprune_fast.engine.device_flips import Read, terms_of
 from optprune_fast.engine.device_population import DevicePopulation, Inputs, chunks, given
-from optprune_fast.engine.device_steps import MaskedStep, Step, Value
+from optprune_fast.engine.device_steps import BACKEND, MaskedStep, Step, Value
 from optprune_fast.engine.objective import ordered_sum
 from optprune_fast.masks.layout import MaskLayout
 from optprune_fast.masks.operators import toggled
-from optprune_fast.ops.moved_linear import operation, triton_impl
-from optprune_fast.ops.moved_linear.triton_impl import Next, Terms
+from optprune_fast.ops.moved_linear import operation
+from optprune_fast.ops.moved_linear.terms import Next, Terms
 from optprune_fast.ops.words import unpack
 from optprune_fast.runtime.dispatch import calls
 
@@ -91,21 +91,21 @@ class Parent:
         assert isinstance(first, MaskedStep)
         assert isinstance(end, MaskedStep)
         read, sums, columns = self._prepare(first, end)
-        calls[operation.name, "triton"] += 1
+        calls[operation.name, BACKEND] += 1
         return self._behind(index, end, sums, columns, terms_of(first, end, read, self.words, moves), moves)
 
     def _behind(self, index: int, end: MaskedStep, sums: Tensor, columns: Tensor, terms: Terms, moves: Tensor
                 ) -> Tensor:
         """From the moved sums of step `index` to the loss."""
-        last, kind = self.last, self.objective
+        last, kind, kernels = self.last, self.objective, operation.implementation(BACKEND)
         if last is end:
-            return ordered_sum(triton_impl.losses(sums, columns, terms, self._targets, kind))
+            return ordered_sum(kernels.losses(sums, columns, terms, self._targets, kind))
         words = self._toggled(moves)
         if last is not None and index + 2 == len(self.population.steps) and last.node.inputs[0] == end.output:
             behind = Next(last.weight, last.words(words), last.epilogue.bias, last.precision)
-            losses = triton_impl.next_losses(sums, columns, terms, end.epilogue, behind, self._targets, kind)
+            losses = kernels.next_losses(sums, columns, terms, end.epilogue, behind, self._targets, kind)
             return ordered_sum(losses)
-        out = triton_impl.fused(sums, columns, terms, end.epilogue, end.stored)
+        out = kernels.fused(sums, columns, terms, end.epilogue, end.stored)
         shape = self.values[end.node.inputs[0]].tensor.shape[:-1]
         return self._from(index + 1, {**self.values, end.output: Value(out.unflatten(1, shape), True)}, words)
 

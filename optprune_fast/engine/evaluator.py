@@ -129,8 +129,9 @@ class Evaluator(Evaluation):
         moves:        int64 [M, F], flat weight indices in layout order, -1 fills; each index toggles its weight
         keep_budget:  a move that changes how many weights are kept is a `ValueError` that names it, before any work
 
-        What the flips reach is computed anew, so this is the fitness of the moved masks bit for bit; in the linear
-        layers that end a network, on the native backend, differences spread, and it is so within rounding.
+        What the flips reach is computed anew, so this is the fitness of the moved masks bit for bit; where differences
+        spread, in the linear layers that end a network on the native backend and in all linear layers on a GPU, it is
+        so within rounding.
 
         >>> from torch import nn
         >>> ev = Evaluator(nn.Linear(3, 2), (torch.zeros(4, 3), torch.tensor([0, 1, 0, 1])), backend="torch")

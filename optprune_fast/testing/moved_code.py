@@ -59,3 +59,11 @@ def configurations() -> Iterator[tuple[str, str, dict[str, Any]]]:
             yield "moved_loss_kernel", precision, {"TILE_B": tile.tile_b, "TILE_O": tile.tile_o}
     for precision, tile in itertools.product(PRECISIONS, NEXT.values()):
         yield "next_loss_kernel", precision, {"TILE_B": tile.tile_b, "TILE_O": tile.tile_o}
+
+
+def spills(capability: int) -> Iterator[str]:
+    """Kernels whose registers spill on such a card."""
+    for (name, precision, constants), wide in itertools.product(configurations(), (False, True)):
+        code = compile_kernel(name, precision, capability, aligned=not wide, wide=wide, **constants)
+        if code.stack_bytes:
+            yield f"moved_linear triton {name} {precision} {constants}: {code.stack_bytes} bytes spill"

@@ -12,9 +12,11 @@ import torch
 from benchmarks.deploy import gpu as layers
 from benchmarks.masked_forward import gpu as nets
 from benchmarks.masked_forward import gpu_linear as linear
+from benchmarks.moves import gpu as neighbours
 from benchmarks.threshold import gpu as threshold
 from benchmarks.threshold.task import Case, WrongMask
 from gpu_check.stage import At, Device, Fault, Found, Skipped, Stage
+from optprune_fast.bench.oracle import RivalError
 
 C = TypeVar("C")
 REPEATS = 20
@@ -53,7 +55,7 @@ def by_case(device: Device, cases: Sequence[C], measure: Callable[[C], Iterable[
             continue
         try:
             yield from measure(case)
-        except (AssertionError, WrongMask) as wrong:
+        except (AssertionError, WrongMask, RivalError) as wrong:
             yield Fault(f"{name(case)}: {wrong}")
 
 
@@ -77,6 +79,10 @@ def networks(device: Device, cases: Sequence[nets.Case] = nets.CASES,
                    lambda case: nets.measure(device.name, case, device.engine, precisions, times_us))
 
 
+def moves(device: Device, cases: Sequence[neighbours.Case] = neighbours.CASES) -> Iterator[Found]:
+    return by_case(device, cases, lambda case: neighbours.measure(device.name, case, device.engine, times_us))
+
+
 _timed = partial(Stage, judges=False)
 STAGES = (
     _timed("times: masked_linear", masked_linear, 60, table=linear.table,
@@ -88,4 +94,6 @@ STAGES = (
     _timed("times: networks", networks, 300, table=nets.table,
            title="networks under many masks, density 0.5; x torch: beside torch's fastest in this precision; of dense: "
                  "of\ncuBLAS's rate for products of the same shape without masks"),
+    _timed("times: moves", moves, 60, table=neighbours.table,
+           title="fresh swaps of one mask at 95 % sparsity; x population: beside the moved masks as strangers"),
 )

@@ -23,7 +23,7 @@ from optprune_fast.ops.topk_threshold import operation as ranks_operation
 from optprune_fast.ops.topk_threshold import triton_impl as ranks_triton
 from optprune_fast.ops.triton_support import product
 from optprune_fast.runtime import triton
-from optprune_fast.testing import masked_code, rank_code
+from optprune_fast.testing import masked_code, moved_code, rank_code
 from optprune_fast.testing.generation import generation_faults
 from optprune_fast.testing.on_device import Verdict, verdicts
 from optprune_fast.testing.ranks import judge_ranks, rank_cases
@@ -163,7 +163,7 @@ def masked_machine_code(device: Device) -> Iterator[Found]:
 
 
 def other_machine_code(device: Device) -> Iterator[Found]:
-    """That of topk_threshold and rows_linear, whatever a call may ask for: nothing spills."""
+    """That of topk_threshold, rows_linear and moved_linear, whatever a call may ask for: nothing spills."""
     major, minor = torch.cuda.get_device_capability()
     for name, constants in rank_code.configurations():
         code = rank_code.compile_kernel(name, 10 * major + minor, **constants)
@@ -171,6 +171,8 @@ def other_machine_code(device: Device) -> Iterator[Found]:
             yield Fault(f"topk_threshold triton {name} {constants}: {code.stack_bytes} bytes spill")
     yield At("rows_linear")
     yield from map(Fault, layers.spills(10 * major + minor))
+    yield At("moved_linear")
+    yield from map(Fault, moved_code.spills(10 * major + minor))
 
 
 _triton = partial(Stage, needs=triton.missing)  # a check of Triton kernels

@@ -9,7 +9,7 @@ from optprune_fast.engine import objective
 from optprune_fast.ops.masked_linear.reference import masked_linear_reference
 from optprune_fast.ops.moved_linear import moved_linear, operation, triton_impl
 from optprune_fast.ops.moved_linear.reference import moved_linear_reference
-from optprune_fast.ops.moved_linear.triton_impl import Entries, Next, Terms
+from optprune_fast.ops.moved_linear.terms import Entries, Next, Terms
 from optprune_fast.ops.triton_support import Epilogue
 from optprune_fast.ops.words import pack
 from optprune_fast.plan.reference import ACTIVATIONS

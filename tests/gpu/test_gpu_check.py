@@ -22,6 +22,7 @@ from gpu_check.stage import Device, Fault, Late, Skipped, Stage, nothing, told
 from benchmarks.deploy import gpu as layers
 from benchmarks.masked_forward import gpu as nets
 from benchmarks.masked_forward import gpu_linear as linear
+from benchmarks.moves import gpu as neighbours
 from benchmarks.threshold import gpu as threshold
 from optprune_fast.engine.evaluator import Evaluator
 from optprune_fast.models import MLP
@@ -44,6 +45,7 @@ SMALL = {  # of the stages that a CPU can do, in their order
     "times: topk_threshold": partial(benchmarks.topk_threshold, cases=(threshold.Case(5000),)),
     "times: rows_linear": partial(benchmarks.rows_linear, cases=(layers.Case(0.8, (3,), rows=70, columns=300),)),
     "times: networks": partial(benchmarks.networks, cases=(TINY,), precisions=("fp32",)),
+    "times: moves": partial(benchmarks.moves, cases=(neighbours.Case("few", partial(MLP, [40, 9, 4]), (40,), 6, 8),)),
 }
 
 
@@ -129,6 +131,10 @@ def test_a_machine_where_all_is_right_gets_rows(whole):
     assert [r["way"] for r in rows] == ["ours", "loop", "vmap", "vmap, chunks", "dense product"]
     assert {r["case"] for r in rows} == {"tiny P5 B8"}
     assert rows[0]["times_torch"] > 0 < rows[0]["of_dense"]
+    rows = stages["times: moves"]["rows"]
+    assert [r["way"] for r in rows] == ["moves", "population", "vmap, chunks"]
+    assert rows[1]["times"] == 1
+    assert all(r["swaps_per_s"] > 0 and r["error"] < 1e-5 for r in rows)
 
 
 def test_what_is_printed_last_is_written_too(whole):
@@ -152,7 +158,7 @@ def test_the_table_of_stages_comes_last(whole):
     assert [words[:5] for words in after("case", "precision")[:2]] == [
         ["tiny", "P5", "B8", "fp32", way] for way in ("ours", "loop")]
     assert [(words[0], words[-1]) for words in after("stage", "s")] == [
-        ("machine", "right"), ("operations", "right"), ("networks", "right"), *4 * [("times:", "rows")]]
+        ("machine", "right"), ("operations", "right"), ("networks", "right"), *5 * [("times:", "rows")]]
 
 
 @pytest.mark.parametrize("module", [report, threshold])

@@ -56,7 +56,8 @@ def test_a_call_compiles_what_a_driver_would_launch():
     assert run.stdout.splitlines() == [
         "masked_linear_kernel 3 True", "masked_loss_kernel 3 True", "masked_conv2d_kernel 1 True",
         "choose_bits_kernel 2 True", "one_by_words_kernel 1 True", "many_kernel 1 True", "few_by_columns_kernel 1 True",
-        "many_kernel 1 True", "many_kernel 1 True"]
+        "many_kernel 1 True", "many_kernel 1 True", "moved_linear_kernel 4 True", "moved_linear_kernel 2 True",
+        "moved_loss_kernel 2 True", "next_loss_kernel 2 True", "moved_inputs_kernel 1 True"]
 
 
 FP32 = LAUNCHES["ampere"]["fp32", "wide"]

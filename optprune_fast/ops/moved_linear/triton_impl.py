@@ -15,6 +15,7 @@ from optprune_fast.ops.cuda_support import (
     needs_wide_offsets,
     with_unit_steps,
 )
+from optprune_fast.ops.moved_linear.terms import Entries, Next, Terms
 from optprune_fast.ops.precision import PRECISIONS
 from optprune_fast.ops.triton_support import (
     NARROW,
@@ -45,35 +46,6 @@ COMPILED = compile_options(warps=4, registers=255)
 # Moves that a program takes one after the other, so that it reads the parent's sums once for them; fewer where there
 # would not be enough programs to go round on a large GPU.
 MOST_TOGETHER, ENOUGH_PROGRAMS = 8, 2048
-
-
-class Terms(NamedTuple):
-    """What moves add to the sums of a layer, as `moved_linear` takes it."""
-
-    units: Tensor
-    unit_starts: Tensor
-    changes: Tensor
-    rows: Tensor
-    row_starts: Tensor
-    factors: Tensor
-    inputs: Tensor
-
-    @property
-    def moves(self) -> int:
-        return len(self.unit_starts) - 1
-
-
-class Entries(NamedTuple):
-    """Rows of a layer, each with the flips that it has, those between `firsts` and `ends`.
-
-    rows, firsts, ends:  int64 [T];   places: int64 [K], columns of the flips;   factors: float32 [K], as in `Terms`
-    """
-
-    rows: Tensor
-    firsts: Tensor
-    ends: Tensor
-    places: Tensor
-    factors: Tensor
 
 
 def missing() -> str | None:
@@ -130,19 +102,6 @@ def losses(sums: Tensor, columns: Tensor, terms: Terms, targets: Tensor, kind: s
                 TILE_O=tile.tile_o, WIDE=sums.numel() > NARROW_LIMIT if wide is None else wide, LOSS=kind,
                 **COMPILED)
     return out
-
-
-class Next(NamedTuple):
-    """A last layer behind the moved one, under the mask of each move.
-
-    weight: [classes, width];   words: int64 [M, classes, ⌈width/64⌉];   bias: [classes] or None
-    precision: how it multiplies
-    """
-
-    weight: Tensor
-    words: Tensor
-    bias: Tensor | None
-    precision: str
 
 
 def next_losses(sums: Tensor, columns: Tensor, terms: Terms, epilogue: Epilogue, last: Next, targets: Tensor, kind: str,

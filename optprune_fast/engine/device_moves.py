@@ -54,14 +54,15 @@ def moved_end(steps: tuple[Step, ...], start: int, output: int) -> int | None:
 
     output: the value that the network gives
     """
-    def linear(step: Step) -> bool:
-        return isinstance(step, MaskedStep) and step.node.op == "linear"
-
     value = steps[start].output
     readers = [index for index, step in enumerate(steps) if value in step.node.inputs]
-    if not linear(steps[start]):
+    if not _linear(steps[start]):
         return None
-    return start + 1 if readers == [start + 1] and linear(steps[start + 1]) and value != output else start
+    return start + 1 if readers == [start + 1] and _linear(steps[start + 1]) and value != output else start
+
+
+def _linear(step: Step) -> bool:
+    return isinstance(step, MaskedStep) and step.node.op == "linear"
 
 
 class Parent:
@@ -144,7 +145,7 @@ def _groups(population: DevicePopulation, layout: MaskLayout, moves: Tensor) -> 
     begins = torch.tensor([layer.first_weight for layer in layout], device=moves.device)
     # A fill lies before all layers: it finds the last entry.
     table = torch.tensor([*(first.get(layer.name, len(steps)) for layer in layout), len(steps)], device=moves.device)
-    start = table[torch.searchsorted(begins, moves, right=True) - 1].amin(1)
+    start = table[torch.searchsorted(begins, moves.contiguous(), right=True) - 1].amin(1)
     found, counts = start.unique(return_counts=True)
     yield from zip(found.tolist(), start.argsort(stable=True).split(counts.tolist()), strict=True)
 
@@ -153,7 +154,7 @@ def _bytes(population: DevicePopulation, layout: MaskLayout, moves: Tensor, samp
     """What a move and a sample take: values behind the moved layer, a number for each flip, and words of masks; and a
     sample for all of them: the parent's values, and those that are prepared, turned and not."""
     shapes, plain = population.graph.shapes, population.bytes
-    positions = max(torch.Size(shape[:-1]).numel() for shape in shapes.values())
+    rows = [torch.Size(shapes[step.output][:-1]).numel() for step in population.steps if _linear(step)]  # of a sample
     values = sum(torch.Size(shape).numel() for shape in shapes.values())
-    own = plain.own + 4 * moves.shape[1] * positions + 24 * layout.W // samples
+    own = plain.own + 4 * moves.shape[1] * max(rows, default=0) + 24 * layout.W // samples
     return DeviceBytes(own, plain.shared + 16 * values)

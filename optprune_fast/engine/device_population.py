@@ -98,8 +98,7 @@ class DevicePopulation:
         def collect(plan: ChunkPlan) -> Tensor:
             out = torch.empty(len(words), inputs.samples, *self.output_shape, device=words.device)
             for rows, columns in chunks(plan, len(words), inputs.samples):
-                some = inputs.pick(columns)
-                out[rows, columns] = self._outputs(given(some), words[rows], some.samples)
+                out[rows, columns] = self._outputs(words[rows], inputs.pick(columns))
             return out
         return self.within_memory(collect, self.bytes, len(words), inputs.samples)
 
@@ -149,13 +148,16 @@ class DevicePopulation:
         """float64 [P]: sum over samples of the objective, by the steps from `first` on; values: what is before them."""
         last = self.last(objective)
         if last is None:
-            outputs = self._outputs(values, words, inputs.samples, first)
+            outputs = self._outputs_from(first, values, words, inputs.samples)
             return ordered_sum(NAMED[objective].per_sample(outputs, targets, inputs.dense))
         assert targets is not None
         values = self.run(values, words, inputs.samples, first, len(self.steps) - 1)
         return ordered_sum(last.losses(values, words, targets, objective))
 
-    def _outputs(self, values: Mapping[int, Value], words: Tensor, samples: int, first: int = 0) -> Tensor:
+    def _outputs(self, words: Tensor, inputs: Inputs) -> Tensor:
+        return self._outputs_from(0, given(inputs), words, inputs.samples)
+
+    def _outputs_from(self, first: int, values: Mapping[int, Value], words: Tensor, samples: int) -> Tensor:
         out = self.run(values, words, samples, first, len(self.steps))[self.graph.output]
         return out.tensor if out.own else out.tensor.expand(len(words), *out.tensor.shape)
 

@@ -57,7 +57,6 @@ def chosen_rightly(cost: LinearCost, sparse: Sequence[Row]) -> tuple[int, int]:
 
 def lines(rows: Sequence[Row], cost: LinearCost) -> list[list[str]]:
     """The texts under `HEADER`, a line a batch size that has a shipped figure."""
-    largest = max(map(weights, rows))
     out = []
     for number, batch in enumerate(BATCHES):
         own = [row for row in rows if row["batch"] == batch]
@@ -66,6 +65,7 @@ def lines(rows: Sequence[Row], cost: LinearCost) -> list[list[str]]:
             continue
         near = dense_cost([row for row in dense if weights(row) < cost.near_weights])
         far = dense_cost([row for row in dense if weights(row) >= cost.near_weights])
+        largest = max(map(weights, sparse))
         kept = kept_cost([row for row in sparse if weights(row) == largest])
         right, cells = chosen_rightly(cost, sparse)
         pairs = ((near, cost.near[number]), (far, cost.far[number]), (kept, cost.kept[number]))

@@ -1,5 +1,6 @@
 """What was measured on one thread of a machine of each instruction set: what layers take, and where sparse
-convolutions win. `python -m benchmarks.deploy.latency` measures a machine's own.
+convolutions win. `python -m benchmarks.deploy.latency` measures a machine's own, and to what it writes
+`python -m benchmarks.deploy.costs` fits figures like these.
 """
 
 from __future__ import annotations

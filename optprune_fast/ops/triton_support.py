@@ -28,10 +28,14 @@ class Launch(NamedTuple):
 DTYPES = (torch.float32, torch.float16, torch.bfloat16)
 OLDEST_CAPABILITY = (8, 0)
 NARROW, LARGE = 16, 512  # rows of a product: at most so many, and at least so many
-# None of these spills on sm_80 and sm_90 (testing/masked_code.py says for which calls, tests/gpu/test_triton_aot.py
-# looks). More than 8 float32 sums a thread that are no tensor core's spill in some of those cases. Nothing here has
-# been timed on a GPU: these are tiles that load 16 bytes a thread where rows are aligned.
-_BOTH = {
+# By what multiplies. "ampere", 8.x: warps. "hopper", 9.x: warp groups, 64 rows at a time, so 32 would leave its tensor
+# cores to the older instruction. "blackwell", 10.x and 11.x: tensor memory, whose instruction wants 64 rows, too.
+# "rtx-blackwell", 12.x: warps again, and 99 KiB of shared memory a program as on 8.6 and 8.9, more than any takes here.
+#
+# None of these spills on sm_80, sm_90, sm_100 and sm_120 (testing/masked_code.py says for which calls,
+# tests/gpu/test_triton_aot.py looks). More than 8 float32 sums a thread that are no tensor core's spill in some of
+# those cases. Nothing here has been timed on a GPU: these tiles load 16 bytes a thread where rows are aligned.
+_AMPERE = {
     ("fp32", "narrow"): Launch(128, 16, warps=8, stages=2),
     ("fp32", "wide"): Launch(64, 32, warps=8, stages=2),
     ("tf32", "narrow"): Launch(64, 16, warps=4, stages=3),
@@ -43,14 +47,25 @@ _BOTH = {
     ("16-bit", "wide"): Launch(128, 64, warps=8, stages=3),
     ("16-bit", "large"): Launch(128, 128, warps=8, stages=3),
 }
-# A warp group multiplies 64 rows at a time on Hopper, so 32 would leave its tensor cores to the older instruction.
-LAUNCHES = {"ampere": _BOTH, "hopper": {**_BOTH, ("tf32x3", "wide"): Launch(64, 64, warps=8, stages=2)}}
+_HOPPER = {**_AMPERE, ("tf32x3", "wide"): Launch(64, 64, warps=8, stages=2)}
+LAUNCHES = {
+    "ampere": _AMPERE,
+    "hopper": _HOPPER,
+    "blackwell": {**_HOPPER, ("16-bit", "narrow"): Launch(64, 16, warps=4, stages=3),
+                  ("16-bit", "wide"): Launch(64, 64, warps=8, stages=3)},
+    "rtx-blackwell": {**_AMPERE, ("fp32", "wide"): Launch(64, 16, warps=8, stages=2)},
+}
 MOST_CLASSES = 128
-LOSS_LAUNCHES = {
+_LOSSES = {
     **{("fp32", rows): Launch(2048 // rows, rows, warps=8, stages=2) for rows in (16, 32, 64, 128)},
     **{(kind, rows): Launch(64, rows, warps=4 if rows < 64 else 8, stages=2)
        for kind in ("tf32", "tf32x3", "16-bit") for rows in (16, 32, 64, 128)},
     ("tf32x3", 128): Launch(32, 128, warps=8, stages=2),
+}
+LOSS_LAUNCHES = {
+    **dict.fromkeys(("ampere", "hopper", "blackwell"), _LOSSES),
+    "rtx-blackwell": {**_LOSSES, ("tf32x3", 32): Launch(64, 32, warps=8, stages=2),
+                      ("16-bit", 128): Launch(32, 128, warps=8, stages=2)},
 }
 
 
@@ -115,7 +130,8 @@ def family(device: torch.device) -> str:
 
 @functools.cache
 def _family(capability: tuple[int, int]) -> str:
-    return "hopper" if capability >= (9, 0) else "ampere"
+    return next(name for first, name in ((12, "rtx-blackwell"), (10, "blackwell"), (9, "hopper"), (0, "ampere"))
+                if capability[0] >= first)
 
 
 def arithmetic(dtype: torch.dtype, precision: str) -> str:
@@ -160,7 +176,7 @@ def _placed(launch: Launch, dtype: torch.dtype, rows: int, candidates: int, prec
 def loss_product(x: Tensor, classes: int, precision: str, *, wide: bool) -> Product:
     """The launch of a last layer whose outputs, at most `MOST_CLASSES`, lie in one tile."""
     tile_o = max(NARROW, 1 << (classes - 1).bit_length())
-    launch = LOSS_LAUNCHES[arithmetic(x.dtype, precision), tile_o]
+    launch = LOSS_LAUNCHES[family(x.device)][arithmetic(x.dtype, precision), tile_o]
     return Product(launch, False, _constants(launch, x.dtype, precision, wide))
 
 

@@ -11,6 +11,8 @@ from optprune_fast.ops.triton_support import LAUNCHES, LOSS_LAUNCHES, Launch, co
 from optprune_fast.testing.aot import MachineCode, compile_triton
 
 REGISTERS = 65536  # of a multiprocessor
+SHARED_BYTES = 99 << 10  # that a program may have on every card from 8.0 on: 8.6, 8.9 and 12.x have the least
+CHECKED = {"ampere": 80, "hopper": 90, "blackwell": 100, "rtx-blackwell": 120}  # the oldest card of each kind
 _DOTS = {"tf32": "tf32", "tf32x3": "tf32x3"}  # the others say "ieee"
 _SIZES = ("candidates", "samples", "outputs", "inputs", "groups", "height", "width", "out_height", "out_width",
           "stride_h", "stride_w", "pad_h", "pad_w", "dilation_h", "dilation_w")
@@ -84,8 +86,8 @@ def machine_code(configuration: Configuration, capability: int) -> MachineCode:
 
 
 def faults_of(c: Configuration, code: MachineCode) -> list[str]:
-    """What is wrong with the machine code of a configuration: spills, too many registers, narrow loads, and another
-    instruction than the one that multiplies in this precision.
+    """What is wrong with the machine code of a configuration: spills, too many registers, too much shared memory,
+    narrow loads, and another instruction than the one that multiplies in this precision.
 
     Rows that start on 16 bytes are loaded so, straight into shared memory; then two programs fit a multiprocessor, and
     one computes while the other waits. A convolution's pixels lie as they lie.
@@ -97,6 +99,7 @@ def faults_of(c: Configuration, code: MachineCode) -> list[str]:
     rules = {
         "registers spill": code.stack_bytes == 0 and code.count("LDL") == code.count("STL") == 0,
         f"{programs} programs do not fit": programs * code.registers * 32 * c.launch.warps <= REGISTERS,
+        "more shared memory than some cards have": code.shared_bytes <= SHARED_BYTES,
         "no loads of 16 bytes": not linear or wide_loads > 0,
         "no tensor cores": exact or tensor_cores > 0,
         "tensor cores, which round": not exact or tensor_cores == 0 < code.count("FFMA"),
@@ -114,15 +117,15 @@ def configurations() -> Iterator[tuple[int, Configuration]]:
     for those that do not, with 32- and with 64-bit offsets.
 
     >>> sum(c.kernel == "masked_loss" for _, c in configurations())
-    128
+    256
     """
     both = (False, True)
-    for (capability, kind), aligned, wide in itertools.product(((80, "ampere"), (90, "hopper")), both, both):
+    for (kind, capability), aligned, wide in itertools.product(CHECKED.items(), both, both):
         for (arithmetic, shape), launch in LAUNCHES[kind].items():
             for kernel in ("masked_linear",) if shape == "large" else ("masked_linear", "masked_conv2d"):
                 yield capability, Configuration(kernel, *FACTORS[arithmetic], launch, aligned=aligned, wide=wide,
                                                 stacked=wide)
-        for (arithmetic, _), launch in LOSS_LAUNCHES.items():
+        for (arithmetic, _), launch in LOSS_LAUNCHES[kind].items():
             yield capability, Configuration("masked_loss", *FACTORS[arithmetic], launch, aligned=aligned, wide=wide)
 
 

@@ -21,7 +21,7 @@ from optprune_fast.ops.precision import PRECISIONS
 from optprune_fast.ops.topk_threshold import cuda_impl as ranks_cuda
 from optprune_fast.ops.topk_threshold import operation as ranks_operation
 from optprune_fast.ops.topk_threshold import triton_impl as ranks_triton
-from optprune_fast.ops.triton_support import product
+from optprune_fast.ops.triton_support import family, product
 from optprune_fast.runtime import triton
 from optprune_fast.testing import masked_code, moved_code, rank_code
 from optprune_fast.testing.generation import generation_faults
@@ -151,7 +151,7 @@ def networks(device: Device, names: Sequence[str] = tuple(NETWORKS),
 
 def masked_machine_code(device: Device) -> Iterator[Found]:
     """Every shipped launch of the masked Triton kernels, compiled for a card of this kind, by several processes."""
-    oldest = 90 if torch.cuda.get_device_capability() >= (9, 0) else 80
+    oldest = masked_code.CHECKED[family(torch.device("cuda"))]
     todo = [c for capability, c in (*masked_code.configurations(), *masked_code.cast_on_load()) if capability == oldest]
     workers = min(8, os.cpu_count() or 1)
     with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn")) as pool:

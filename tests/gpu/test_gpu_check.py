@@ -311,7 +311,7 @@ def test_machine_code_is_compiled_for_the_card_by_other_processes(monkeypatch):
     good = code.Configuration("masked_linear", "fp32", "fp32", LAUNCHES["hopper"]["fp32", "wide"])
     spilling = code.Configuration("masked_conv2d", "bf16", "fp32", Launch(128, 128, warps=8, stages=3), aligned=False,
                                   wide=True, stacked=True)
-    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda: (9, 0))
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda *device: (9, 0))
     monkeypatch.setattr(code, "configurations", lambda: [(80, good), (90, good), (90, spilling)])
     monkeypatch.setattr(code, "cast_on_load", list)
     monkeypatch.setattr(correctness.os, "cpu_count", lambda: 1)

@@ -157,7 +157,8 @@ def test_triton_declines_a_card_that_its_launches_are_not_checked_for(card):
 
 
 @pytest.mark.parametrize(("capability", "kind"), [((8, 0), "ampere"), ((8, 9), "ampere"), ((9, 0), "hopper"),
-                                                  ((12, 0), "hopper")])
+                                                  ((10, 0), "blackwell"), ((10, 3), "blackwell"),
+                                                  ((12, 0), "rtx-blackwell"), ((12, 1), "rtx-blackwell")])
 def test_launches_go_by_the_kind_of_gpu(card, capability, kind):
     card(*capability)
     assert triton_support.family(OnDevice.device) == kind

@@ -31,6 +31,13 @@ struct Columns {
     std::uint8_t operator[](int i) const { return static_cast<std::uint8_t>(bytes >> 8 * i); }
 };
 
+// Activations that are no operand of the multiply-add, so that the weight can be, which AVX-512 spreads for nothing.
+template <class V>
+inline V apart(V activations) {
+    if constexpr (V::lanes == 16) asm("" : "+v"(activations.v));
+    return activations;
+}
+
 // G neighbouring rows of a slice, R registers of samples each. at(column): where the samples of a column stand;
 // rest: of the first of these rows. Returns the rest of the row behind the last.
 //
@@ -43,7 +50,11 @@ __attribute__((always_inline)) inline std::int64_t rows_of(Slice slice, std::int
     Vec sum[G][R];
     const auto add = [&sum, at](int i, Vec weight, std::uint8_t column) {
         const float *x = at(column);
-        for (int j = 0; j < R; ++j) sum[i][j] = Vec::fma(weight, Vec::load(x + j * L), sum[i][j]);
+        if constexpr (R == 1) {
+            sum[i][0] = Vec::fma(weight, apart(Vec::load(x)), sum[i][0]);
+        } else {
+            for (int j = 0; j < R; ++j) sum[i][j] = Vec::fma(weight, Vec::load(x + j * L), sum[i][j]);
+        }
     };
 #pragma GCC unroll 8
     for (int i = 0; i < G; ++i) {

@@ -147,20 +147,22 @@ def factors(dtype: torch.dtype, precision: str) -> torch.dtype:
 def product(x: Tensor, rows: int, candidates: int, precision: str, *, shared: bool, wide: bool,
             large: bool = False) -> Product:
     """The launch for `rows` outputs of each candidate, by their number."""
-    return products(x, rows, candidates, precision, shared=shared, wide=wide, large=large)[0]
+    return products(x, rows, candidates, precision, shared=shared, wide=wide, large=large, every=False)[0]
 
 
 def products(x: Tensor, rows: int, candidates: int, precision: str, *, shared: bool, wide: bool,
-             large: bool = False) -> list[Product]:
+             large: bool = False, every: bool = True) -> list[Product]:
     """All launches that could serve `rows` outputs of each candidate, that of `product` first.
 
     large:  whether the kernel has registers for the large tiles
+    every:  False gives the first alone
     """
     table, kind, together = LAUNCHES[family(x.device)], arithmetic(x.dtype, precision), candidates if shared else 1
     shape = "narrow" if rows * together <= NARROW else "large" if large and rows * together >= LARGE else "wide"
     able = ("narrow", "wide", "large") if large else ("narrow", "wide")
     first = table.get((kind, shape)) or table[kind, "wide"]
-    launches = dict.fromkeys([first, *(table[kind, other] for other in able if (kind, other) in table)])
+    others = [table[kind, other] for other in able if (kind, other) in table] if every else []
+    launches = dict.fromkeys([first, *others])
     return [_placed(launch, x.dtype, rows, candidates, precision, shared, wide) for launch in launches]
 
 

@@ -34,7 +34,7 @@ def timed_on(device: torch.device) -> str:
 
 def fastest(kernel: str, products: Sequence[Product], launch: Callable[[Product], object], x: Tensor, precision: str,
             **sizes: int) -> Product:
-    """One of these products, which do the same: the first, unless times are asked for.
+    """One of these products, which do the same: the first, unless there are more, and times are asked for.
 
     launch:  does the work, as often as it is called
     sizes:   what the time depends on; those within a factor of two are one class

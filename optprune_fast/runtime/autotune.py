@@ -12,6 +12,7 @@ import os
 import warnings
 from pathlib import Path
 
+from optprune_fast.runtime.environment import variable
 from optprune_fast.runtime.errors import FallbackWarning
 from optprune_fast.runtime.files import write_json
 
@@ -23,7 +24,7 @@ _read: dict[Path, dict[str, str]] = {}
 
 def on() -> bool:
     """Whether launches are chosen by timing. Raises `ValueError` for a value that the variable does not have."""
-    wish = os.environ.get(VARIABLE) or "0"
+    wish = variable(VARIABLE) or "0"
     if wish not in ("0", "1"):
         raise ValueError(f"{VARIABLE} must be one of 0, 1, not {wish!r}")
     return wish == "1"

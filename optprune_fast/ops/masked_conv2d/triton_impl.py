@@ -21,6 +21,7 @@ from optprune_fast.ops.triton_support import (
     slices,
 )
 from optprune_fast.ops.triton_tune import fastest
+from optprune_fast.runtime import autotune
 
 OPTIONS = ("precision",)
 
@@ -50,7 +51,7 @@ def fused(x: Tensor, weight: Tensor, words: Tensor, stride: Sequence[int], paddi
     if out.numel():
         matrix, words = weight.reshape(weight.shape[0], weight.shape[1:].numel()), with_unit_steps(words)
         ways = products(x, weight.shape[0] // groups, words.shape[0], precision, shared=x.dim() == 4,
-                        wide=needs_wide_offsets(x, matrix, words, out))
+                        wide=needs_wide_offsets(x, matrix, words, out), every=autotune.on())
         matrix, geometry = with_unit_steps(matrix), (*stride, *padding, *dilation)
 
         def go(how: Product) -> None:

@@ -20,6 +20,7 @@ from optprune_fast.ops.triton_support import (
     slices,
 )
 from optprune_fast.ops.triton_tune import fastest
+from optprune_fast.runtime import autotune
 
 OPTIONS = ("precision",)
 
@@ -46,7 +47,7 @@ def fused(x: Tensor, weight: Tensor, words: Tensor, *, precision: str = DEFAULT,
     if out.numel():
         x, weight, words = with_unit_steps(x), with_unit_steps(weight), with_unit_steps(words)
         ways = products(x, weight.shape[0], words.shape[0], precision, shared=x.dim() == 2,
-                        wide=needs_wide_offsets(x, weight, words, out), large=True)
+                        wide=needs_wide_offsets(x, weight, words, out), large=True, every=autotune.on())
 
         def go(how: Product) -> None:
             launch(x, weight, words, out, how, epilogue)

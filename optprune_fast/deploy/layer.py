@@ -25,12 +25,13 @@ class SparseLayer(nn.Module):
         self.register_parameter("bias", bias)
 
     def _arguments(self, x: Tensor) -> tuple[tuple[Any, ...], bool, bool]:
-        """(shape, planes and bias, as the operations take them; whether nobody asks for gradients or a graph; whether
+        """(shape, planes and bias, as the operations take them; whether nobody asks for gradients, a graph or vmap; whether
         the planes are rows). Read from the module's own dictionaries: a small layer takes less time than a few
         attributes."""
         weight, bias = self._modules["weight"], self._parameters["bias"]
         assert isinstance(weight, SparseWeight)
-        plain = not torch.compiler.is_compiling() and not torch.is_grad_enabled() and type(x) is Tensor
+        plain = (type(x) is Tensor and not torch.is_grad_enabled() and not torch.compiler.is_compiling()
+                 and not torch._C._are_functorch_transforms_active())
         return (weight.shape, *weight._buffers.values(), bias), plain, weight.in_rows
 
     def to_dense(self) -> nn.Module:

@@ -61,6 +61,23 @@ def register_batching(name: str, operator: Any, candidate_dims: int) -> None:
     torch.library.register_vmap(f"{NAMESPACE}::{name}", rule, lib=_library)
 
 
+def register_sample_batching(name: str, operator: Any) -> None:
+    """Give `optprune_fast::<name>(x, shape, planes…)` a batching rule: a `vmap` axis of x, [B, …], is more samples."""
+
+    def rule(info: Any, in_dims: tuple[Any, ...], x: Tensor, *rest: Any, **options: Any) -> tuple[Tensor, int]:
+        size: int = info.batch_size
+        if any(isinstance(dim, int) for dim in in_dims[1:]):
+            dims = tuple(dim if isinstance(dim, int) else None for dim in in_dims)
+            return torch.stack([operator(*(value if dim is None else value.select(dim, i) for value, dim in
+                                           zip((x, *rest), dims, strict=True)), **options) for i in range(size)]), 0
+        x = x.movedim(in_dims[0], 0)
+        if x.dim() == 2:  # one sample, [I]
+            return operator(x, *rest, **options), 0
+        return operator(x.flatten(0, 1), *rest, **options).unflatten(0, (size, x.shape[1])), 0
+
+    torch.library.register_vmap(f"{NAMESPACE}::{name}", rule, lib=_library)
+
+
 def _one_by_one(operator: Any, size: int, dims: tuple[int | None, ...], tensors: tuple[Tensor, ...],
                 rest: tuple[Any, ...], options: dict[str, Any]) -> Tensor:
     """A batch of *weights* has nothing in common to fold: one call each."""

@@ -124,6 +124,28 @@ def test_compile_takes_it_whole_at_any_batch(name: str) -> None:
         torch.testing.assert_close(compiled(batch), sparse(batch))
 
 
+@pytest.mark.filterwarnings("error::UserWarning")  # torch's, where there is no batching rule
+@pytest.mark.parametrize("grad", [False, True])
+@pytest.mark.parametrize("name", ["linear", "conv1d", "conv2d"])
+def test_vmap_is_more_samples(name: str, grad: bool) -> None:
+    _, sparse, x = made(name)
+    many = torch.stack([x, 2 * x, x - 1], 1)
+    with torch.set_grad_enabled(grad):
+        wanted = torch.stack([sparse(many[:, i]) for i in range(3)])
+        assert torch.equal(torch.vmap(sparse, in_dims=1)(many), wanted)
+        assert torch.vmap(sparse, in_dims=1)(many[:0]).shape == (3, 0, *wanted.shape[2:])
+    if name == "linear":
+        assert torch.equal(torch.vmap(sparse)(x.flatten(0, -2)), sparse(x.flatten(0, -2)))
+
+
+def test_vmap_over_biases() -> None:
+    _, sparse, x = made("linear")
+    biases = torch.stack([sparse.bias.detach(), 2 * sparse.bias.detach()])
+    found = torch.vmap(lambda bias: torch.func.functional_call(sparse, {"bias": bias}, (x,)))(biases)
+    assert torch.equal(found[0], sparse(x).detach())
+    torch.testing.assert_close(found[1], found[0] + biases[0])
+
+
 @pytest.mark.parametrize(("name", "text"), [
     ("linear", "SparseLinear(\n  in_features=70, out_features=9, \n"),
     ("conv2d", "4, 6, kernel_size=(3, 2), stride=(2, 1), padding=(1, 0)"),

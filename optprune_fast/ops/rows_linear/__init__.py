@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from optprune_fast.ops.checks import require
-from optprune_fast.ops.library import register
+from optprune_fast.ops.library import register, register_sample_batching
 from optprune_fast.ops.planes_backward import register_linear_backward
 from optprune_fast.ops.rows import TILE, Rows, dense_bands
 from optprune_fast.ops.words import word_count
@@ -96,3 +96,4 @@ operator = register(
     "str backend='auto') -> Tensor",
     kernel=_kernel, fake=_fake)
 register_linear_backward("rows_linear", Rows, Rows._fields, dense_bands)
+register_sample_batching("rows_linear", operator)

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from optprune_fast.ops.checks import check_sparse, require
 from optprune_fast.ops.geometry import output_size
-from optprune_fast.ops.library import register, register_backward
+from optprune_fast.ops.library import register, register_backward, register_sample_batching
 from optprune_fast.ops.slices import Slices, dense_weight
 from optprune_fast.runtime.dispatch import Operation
 
@@ -133,3 +133,4 @@ backward_operator = register(
     "Tensor starts, int[] stride, int[] padding, int[] dilation, int groups) -> Tensor",
     kernel=_backward_kernel, fake=_backward_fake)
 register_backward("sparse_conv2d", _setup, _backward)
+register_sample_batching("sparse_conv2d", operator)

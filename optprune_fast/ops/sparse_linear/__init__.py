@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from torch import Tensor
 
 from optprune_fast.ops.checks import check_sparse, require
-from optprune_fast.ops.library import register
+from optprune_fast.ops.library import register, register_sample_batching
 from optprune_fast.ops.planes_backward import register_linear_backward
 from optprune_fast.ops.slices import Slices, dense_bands
 from optprune_fast.runtime.dispatch import Operation
@@ -75,3 +75,4 @@ operator = register(
     "Tensor? bias, *, str backend='auto') -> Tensor",
     kernel=_kernel, fake=_fake)
 register_linear_backward("sparse_linear", Slices, Slices._fields, dense_bands)
+register_sample_batching("sparse_linear", operator)

@@ -25,8 +25,8 @@ class SparseLayer(nn.Module):
         self.register_parameter("bias", bias)
 
     def _arguments(self, x: Tensor) -> tuple[tuple[Any, ...], bool, bool]:
-        """(shape, planes and bias, as the operations take them; whether nobody asks for gradients, a graph or vmap; whether
-        the planes are rows). Read from the module's own dictionaries: a small layer takes less time than a few
+        """(shape, planes and bias, as the operations take them; whether nobody asks for gradients, a graph or vmap;
+        whether the planes are rows). Read from the module's own dictionaries: a small layer takes less time than a few
         attributes."""
         weight, bias = self._modules["weight"], self._parameters["bias"]
         assert isinstance(weight, SparseWeight)

@@ -10,10 +10,13 @@ if(NOT OPTPRUNE_CUDA MATCHES "^(AUTO|ON|OFF)$")
 endif()
 
 file(GLOB cuda_kernels CONFIGURE_DEPENDS csrc/kernels/*/*.cu)
+set(sm90a_kernels ${cuda_kernels})
+list(FILTER sm90a_kernels INCLUDE REGEX "/cuda_sm90a\\.cu$")
+list(FILTER cuda_kernels EXCLUDE REGEX "/cuda_sm90a\\.cu$")
 foreach(source IN LISTS cuda_kernels)
   cmake_path(GET source FILENAME name)
   if(NOT name STREQUAL "cuda.cu")
-    message(FATAL_ERROR "${source}: a CUDA kernel is named cuda.cu")
+    message(FATAL_ERROR "${source}: a CUDA kernel is named cuda.cu, or cuda_sm90a.cu if it is for compute capability 9.0a")
   endif()
 endforeach()
 file(GLOB cuda_sources CONFIGURE_DEPENDS csrc/common/*.cu csrc/bindings/cuda.cpp)
@@ -96,10 +99,24 @@ enable_language(CUDA)
 message(STATUS "optprune_fast: CUDA kernels by ${CMAKE_CUDA_COMPILER_VERSION} for ${CMAKE_CUDA_ARCHITECTURES}")
 
 pybind11_add_module(_cuda MODULE NO_EXTRAS ${cuda_sources})
-target_include_directories(_cuda PRIVATE csrc)
-target_compile_definitions(_cuda PRIVATE OPTPRUNE_VERSION="${PROJECT_VERSION}")
-# The static runtime: the module imports where there is no driver and no toolkit, and then says so.
-set_target_properties(_cuda PROPERTIES
-  CUDA_RUNTIME_LIBRARY Static CUDA_STANDARD 17 CUDA_STANDARD_REQUIRED ON
-  CXX_VISIBILITY_PRESET hidden CUDA_VISIBILITY_PRESET hidden VISIBILITY_INLINES_HIDDEN ON)
+set(cuda_targets _cuda)
+# Code of 9.0a runs on cards of 9.0 and on no others, newer ones included, so those files are compiled for it alone; where
+# the toolkit is older than it, or cards of 9.0 were not asked for, the module does without.
+set(OPTPRUNE_SM90A 0)
+if(CMAKE_CUDA_COMPILER_VERSION VERSION_GREATER_EQUAL 12.0 AND CMAKE_CUDA_ARCHITECTURES MATCHES "(^|;)(90|all|native)")
+  set(OPTPRUNE_SM90A 1)
+  add_library(_cuda_sm90a OBJECT ${sm90a_kernels})
+  set_target_properties(_cuda_sm90a PROPERTIES CUDA_ARCHITECTURES OFF POSITION_INDEPENDENT_CODE ON)
+  target_compile_options(_cuda_sm90a PRIVATE -gencode=arch=compute_90a,code=sm_90a)
+  target_sources(_cuda PRIVATE $<TARGET_OBJECTS:_cuda_sm90a>)
+  list(APPEND cuda_targets _cuda_sm90a)
+endif()
+target_compile_definitions(_cuda PRIVATE OPTPRUNE_VERSION="${PROJECT_VERSION}" OPTPRUNE_SM90A=${OPTPRUNE_SM90A})
+foreach(target IN LISTS cuda_targets)
+  target_include_directories(${target} PRIVATE csrc)
+  # The static runtime: the module imports where there is no driver and no toolkit, and then says so.
+  set_target_properties(${target} PROPERTIES
+    CUDA_RUNTIME_LIBRARY Static CUDA_STANDARD 17 CUDA_STANDARD_REQUIRED ON
+    CXX_VISIBILITY_PRESET hidden CUDA_VISIBILITY_PRESET hidden VISIBILITY_INLINES_HIDDEN ON)
+endforeach()
 install(TARGETS _cuda DESTINATION optprune_fast)

@@ -1,4 +1,5 @@
-"""masked_linear on a GPU, candidates that share an input: each backend beside torch's vmap.
+"""masked_linear on a GPU, candidates that share an input: each backend, and each CUDA kernel, beside torch's
+vmap.
 
 `make gpu-check` runs it; there is no other command. A way that is wrong gets no time.
 """
@@ -13,7 +14,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from optprune_fast.ops.masked_linear import masked_linear, operation
+from optprune_fast.ops.masked_linear import cuda_impl, masked_linear, operation
 from optprune_fast.ops.masked_linear.reference import masked_linear_reference
 from optprune_fast.ops.words import pack, unpack
 from optprune_fast.testing.tolerance import assert_as_accurate
@@ -64,6 +65,15 @@ def vmap_over(dense: Tensor) -> Run:
     return lambda x, weight, words: torch.vmap(lambda mask: linear(x, weight * mask))(dense)
 
 
+def linear_ways(backend: str, x: Tensor, weight: Tensor) -> Iterator[tuple[str, Run]]:
+    """(name, call) of a backend that serves the call; the CUDA kernels one by one, the one that is taken first."""
+    if backend != "cuda":
+        yield "torch loop" if backend == "torch" else backend, functools.partial(masked_linear, backend=backend)
+        return
+    for way in cuda_impl.ways(x, weight):
+        yield f"cuda {way}", functools.partial(cuda_impl.run, way=way)
+
+
 def measure(device: str, case: Case, backends: Sequence[str],
             times_us: Callable[[Callable[[], object], str], list[float]]) -> Iterator[Row]:
     """A row for each implementation that takes the case, vmap first. AssertionError if one is wrong."""
@@ -72,8 +82,7 @@ def measure(device: str, case: Case, backends: Sequence[str],
         runs: dict[str, Run] = {"torch vmap": vmap_over(unpack(words, case.I).to(dtype))}
         for backend in backends:
             if operation.reason(backend, x, weight, words) is None:
-                name = "torch loop" if backend == "torch" else backend
-                runs[name] = functools.partial(masked_linear, backend=backend)
+                runs.update(linear_ways(backend, x, weight))
         few = words[:CHECKED]
         exact = masked_linear_reference(x, weight, few)
         magnitude = float(masked_linear_reference(x.abs(), weight.abs(), few).max())

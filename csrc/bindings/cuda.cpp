@@ -31,14 +31,15 @@ void choose_bits(int device, Address stream, Address words, Address counts, Addr
     optprune::choose_bits::cuda(device, stream, call);
 }
 
-void masked_linear(int device, Address stream, int kind, Address x, Address weight, Address words, Address out,
+void masked_linear(int device, Address stream, int way, int kind, Address x, Address weight, Address words, Address out,
                    std::int64_t P, std::int64_t B, std::int64_t I, std::int64_t O, std::int64_t x_p, std::int64_t x_b,
                    std::int64_t weight_o, std::int64_t words_p, std::int64_t words_o) {
-    const optprune::masked_linear::CudaCall call{
-        static_cast<optprune::masked_linear::Kind>(kind), at<const void>(x), at<const void>(weight),
-        at<const std::uint64_t>(words), at<void>(out), P, B, I, O, x_p, x_b, weight_o, words_p, words_o};
+    namespace op = optprune::masked_linear;
+    const op::CudaCall call{static_cast<op::Way>(way), static_cast<op::Kind>(kind), at<const void>(x),
+                            at<const void>(weight), at<const std::uint64_t>(words), at<void>(out), P, B, I, O, x_p, x_b,
+                            weight_o, words_p, words_o};
     const py::gil_scoped_release released;
-    optprune::masked_linear::cuda(device, stream, call);
+    op::cuda(device, stream, call);
 }
 
 void rows_linear(int device, Address stream, int kind, Address x, Address values, Address places, Address counts,
@@ -77,6 +78,7 @@ PYBIND11_MODULE(_cuda, m) {
     m.def("choose_bits", &choose_bits);
     m.def("masked_linear", &masked_linear);
     m.def("rows_linear", &rows_linear);
+    m.attr("has_sm90a") = static_cast<bool>(OPTPRUNE_SM90A);
     m.def("topk_threshold", &topk_threshold);
     m.attr("topk_threshold_state") = sizeof(optprune::topk_threshold::device::State) / sizeof(std::int64_t);
 }

@@ -14,15 +14,16 @@ __device__ __forceinline__ std::uint32_t shared_address(const void *at) {
 }
 
 // Begin to copy `bytes` bytes from global to shared memory: the first `there` of them; the rest become zeros, and are
-// not read. Both addresses are multiples of `bytes`, 4 or 16.
+// not read. Both addresses are multiples of `bytes`, 4, 8 or 16.
 template <int bytes>
 __device__ __forceinline__ void copy_async(void *to, const void *from, int there) {
-    static_assert(bytes == 4 || bytes == 16);
+    static_assert(bytes == 4 || bytes == 8 || bytes == 16);
     if constexpr (bytes == 16) {  // .cg: by way of the second-level cache alone
         asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(shared_address(to)), "l"(from), "r"(there)
                      : "memory");
     } else {
-        asm volatile("cp.async.ca.shared.global [%0], [%1], 4, %2;" ::"r"(shared_address(to)), "l"(from), "r"(there)
+        asm volatile("cp.async.ca.shared.global [%0], [%1], %2, %3;" ::"r"(shared_address(to)), "l"(from), "n"(bytes),
+                     "r"(there)
                      : "memory");
     }
 }
@@ -71,6 +72,14 @@ __device__ __forceinline__ float widened(std::uint16_t number) {
         out = __uint_as_float(static_cast<std::uint32_t>(number) << 16);
     }
     return out;
+}
+
+// Four bytes of the eight of `low` and, after them, `high`: digit i of the hexadecimal `places` names byte i, and 8 more
+// means that all eight bits become its highest one.
+__device__ __forceinline__ std::uint32_t choose_bytes(std::uint32_t low, std::uint32_t high, std::uint32_t places) {
+    std::uint32_t bytes;
+    asm("prmt.b32 %0, %1, %2, %3;" : "=r"(bytes) : "r"(low), "r"(high), "r"(places));
+    return bytes;
 }
 
 // Two numbers, each rounded once; the first in the lower half.

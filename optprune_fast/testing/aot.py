@@ -70,7 +70,7 @@ def read(cubin: bytes) -> MachineCode:
     if usage is None:
         raise ValueError("cuobjdump names no registers: the file holds no kernel")
     #   /*0120*/   @!P0 LDGSTS.E.BYPASS.128 [R4], [R2.64] ;
-    opcodes = re.findall(r"^\s*/\*[0-9a-f]{4,}\*/\s+(?:@!?U?P\w+\s+)?([A-Z][A-Z0-9_.]*)", listing, re.MULTILINE)
+    opcodes = re.findall(r"^\s*/\*[0-9a-f]{4,}\*/\s+(?:@!?U?P\w+\s+)?([A-Z][A-Zx0-9_.]*)", listing, re.MULTILINE)
     return MachineCode(int(usage[1]), int(usage[2]), collections.Counter(opcodes))
 
 

@@ -13,7 +13,7 @@ import torch
 from benchmarks.deploy import gpu as layers
 from benchmarks.masked_forward.gpu import torch_precision
 from benchmarks.masked_forward.gpu_agrees import NETWORKS, network_faults
-from benchmarks.masked_forward.gpu_linear import operands
+from benchmarks.masked_forward.gpu_linear import linear_ways, operands
 from gpu_check.stage import At, Device, Fault, Found, Skipped, Stage
 from optprune_fast.ops.masked_linear import masked_linear, operation, triton_impl
 from optprune_fast.ops.masked_linear.reference import masked_linear_reference
@@ -102,9 +102,10 @@ def copies(device: Device, backend: str = "cuda") -> Iterator[Found]:
                 yield Skipped(f"{backend} {dtype}, rows of {columns}: {reason}")
                 continue
             x, weight = (t.mul_(2).round_().clamp_(-4, 4) for t in (x, weight))
-            if not torch.equal(masked_linear(x, weight, words, backend=backend).double(),
-                               masked_linear_reference(x, weight, words)):
-                yield Fault(f"masked_linear {backend} {dtype}: rows of {columns} numbers come out wrong")
+            exact = masked_linear_reference(x, weight, words)
+            for name, run in linear_ways(backend, x, weight):
+                if not torch.equal(run(x, weight, words).double(), exact):
+                    yield Fault(f"masked_linear {name} {dtype}: rows of {columns} numbers come out wrong")
 
 
 def ranks(device: Device) -> Iterator[Found]:

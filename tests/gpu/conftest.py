@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import functools
 import mmap
 import os
 import shutil
@@ -17,7 +18,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from optprune_fast.ops.masked_linear import torch_impl
+from optprune_fast.ops.masked_linear import cuda_impl, torch_impl
 from optprune_fast.ops.masked_linear.reference import masked_linear_reference
 from optprune_fast.ops.words import pack
 from optprune_fast.runtime import cuda
@@ -114,6 +115,45 @@ def emulate(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Callable[..., Tens
 def cases() -> dict[str, Case]:
     """Networks for the engine on a GPU, each with data and masks."""
     return {name: Case(name) for name in NETS}
+
+
+@pytest.fixture(scope="session")
+def masked_linear_library(emulated_library: Callable[[str], ctypes.CDLL]) -> ctypes.CDLL:
+    return emulated_library("masked_linear")
+
+
+@pytest.fixture(scope="session")
+def emulator(masked_linear_library: ctypes.CDLL) -> Callable[..., bool]:
+    """masked_linear's launches as a function of blocks, who runs ahead, way, kind, addresses, sizes and steps."""
+    function = masked_linear_library.emulate_masked_linear
+    function.restype = ctypes.c_bool
+    function.argtypes = [ctypes.c_uint, ctypes.c_bool, *[ctypes.c_int] * 2, *[ctypes.c_void_p] * 4,
+                         *[ctypes.c_int64] * 9]
+    return function
+
+
+@pytest.fixture
+def emulated(emulator: Callable[..., bool], emulate: Callable[..., Callable[..., Tensor]]) -> Callable[..., Tensor]:
+    """run(x, weight, words): what cuda_impl makes of the call, with the emulator in the place of `_cuda`, by a way that
+    is named or by the one that every architecture has. Copies run ahead of products or products of copies: the same
+    bits."""
+
+    def once(operands: Operands, blocks: int, way: str, copies_ahead: bool) -> Tensor:
+        before = cuda_impl.launches[way]
+        function = functools.partial(emulator, blocks, copies_ahead)
+        out = emulate("masked_linear", function, cuda_impl.launch)(*operands, way=way)
+        assert cuda_impl.launches[way] == before + 1
+        return out
+
+    def run(x: Tensor, weight: Tensor, words: Tensor, blocks: int = 1, way: str = "") -> Tensor:
+        way = way or ("fma" if x.dtype == torch.float32 else "mma")
+        out = once((x, weight, words), blocks, way, False)
+        if way != "fma":  # which copies nothing
+            ahead = once((x, weight, words), blocks, way, True)
+            assert torch.equal(ahead.view(torch.int16), out.view(torch.int16))
+        return out
+
+    return run
 
 
 @pytest.fixture

@@ -1,8 +1,10 @@
 // The index arithmetic of tensor cores, for test_fragments.py.
-#include "kernels/masked_linear/cuda_fragments.h"
+#include "emulated_tensor_cores.h"
+#include "kernels/masked_linear/cuda_kept.h"
+#include "kernels/masked_linear/cuda_wgmma_tile.h"
 
 namespace common = optprune::cuda;
-namespace op = optprune::masked_linear::mma;
+namespace op = optprune::masked_linear;
 
 extern "C" {
 
@@ -13,7 +15,10 @@ int low_row(int lane) { return common::low_row(lane); }
 int low_chunk(int lane) { return common::low_chunk(lane); }
 int deep_row(int lane) { return common::deep_row(lane); }
 int deep_chunk(int lane) { return common::deep_chunk(lane); }
-int first_bit(int lane) { return op::first_bit(lane); }
-std::uint32_t kept(std::uint32_t bits) { return op::kept(bits); }
+std::uint32_t kept_pair(std::uint32_t bits, int lane, int j) { return op::Kept(bits, lane).pair(j); }
+std::uint64_t descriptor(std::uint32_t rows, int k) { return op::wgmma::descriptor(rows, k); }
+int result_place(int sample, int c) { return op::wgmma::result_place(sample, c); }
+int result_sample(int lane) { return op::wgmma::result_sample(lane); }
+int result_chunk(int lane) { return op::wgmma::result_chunk(lane); }
 
 }

@@ -1,7 +1,8 @@
 // What the emulation promises of itself, for test_emulation.py.
 #include <string>
 
-#include "emulated_tensor_cores.h"
+#include "common/cuda_fragments.h"
+#include "emulated_warpgroup.h"
 
 namespace op = optprune::cuda;
 
@@ -33,9 +34,60 @@ bool ends(const Waits &waits) {
     });
 }
 
+constexpr std::size_t shared_bytes = 20 * 1024;
+
+// Two warpgroups multiply 64 × 16 ones by 16 × 128, each as its course says, step by step; thread 0 reads the sum of a
+// sample that another warp has copied.
+struct Products {
+    float read = -1;
+    bool well;
+
+    Products(const char *first_warp, const char *others, bool at_once) {
+        op::begin_launch(shared_bytes);
+        op::products_at_once = at_once;
+        well = emulation::run(1, 1, 256, [&] { run(threadIdx.x < 32 ? first_warp : others); });
+        well = well && op::ended_well(shared_bytes);
+    }
+
+    void run(const char *course) {
+        std::uint32_t a[4] = {0x3C003C00, 0x3C003C00, 0x3C003C00, 0x3C003C00};  // float16
+        float sums[64] = {};
+        char *x = op::shared_memory() + 1024 - op::unaligned;
+        const std::uint64_t b = op::shared_address(x) / 16 | 1 << 16 | 64ull << 32 | 1ull << 62;
+        for (; *course; ++course) {
+            switch (*course) {
+                case 'c': copy(x); break;
+                case 's': op::show_to_products(); break;
+                case 'b': __syncthreads(); break;
+                case 'f': op::fence_registers(a); break;
+                case 'm': op::multiply_async<op::Half::float16>(a, b, sums); break;
+                case 'u': op::multiply_async<op::Half::float16>(a, b & ~(1ull << 62), sums); break;  // unswizzled
+                case 'g': op::close_products(); break;
+                case 'w': op::await_products<0>(a); break;
+                case 't': a[0] = 0x40004000; break;  // two, in eight columns of 16
+                case 'p': op::shared_memory()[shared_bytes] = 0; break;  // past the end
+                case 'r': if (threadIdx.x == 0) read = sums[60];
+            }
+        }
+    }
+
+    static void copy(char *x) {
+        alignas(16) static const std::uint16_t ones[8] = {0x3C00, 0x3C00, 0x3C00, 0x3C00, 0x3C00, 0x3C00, 0x3C00, 0x3C00};
+        if (threadIdx.x >= 128) return;
+        const int row = static_cast<int>(threadIdx.x);
+        for (int c = 0; c < 2; ++c) op::copy_async<16>(x + 16 * op::place<8>(row, c), ones, 16);
+        op::close_copies();
+        op::await_copies<0>();
+    }
+};
+
 }  // namespace
 
 extern "C" {
+
+float multiplied(const char *course, bool at_once) { return Products(course, course, at_once).read; }
+
+bool multiplied_well(const char *first_warp, const char *others) { return Products(first_warp, others, false).well; }
 
 bool all_wait_alike() {
     return ends([](unsigned) { return std::string("bwwb"); });

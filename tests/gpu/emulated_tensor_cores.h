@@ -1,7 +1,8 @@
 // common/cuda_tensor_cores.h on a CPU, as NVIDIA's manual describes the instructions ("cp.async", "ldmatrix",
 // "mma.m16n8k16"). What a whole warp does takes a barrier of the warp.
 //
-// A copy is made as late as allowed, when its thread waits for it: what is read without a wait is not there yet.
+// A copy is made as late as allowed, when its thread waits for it: what is read without a wait is not there yet. Or, if
+// `copies_at_once`, as early as that may be: what others still read is no longer there.
 #ifndef OPTPRUNE_TESTS_EMULATED_TENSOR_CORES_H
 #define OPTPRUNE_TESTS_EMULATED_TENSOR_CORES_H
 
@@ -25,7 +26,15 @@ struct Copy {
     int bytes, there;
 };
 
+static bool copies_at_once = false;
 static std::vector<std::vector<Copy>> groups[most_threads];  // closed ones of a thread, and last the one that is open
+
+// What a thread has written to shared memory by copies, since it last showed that to others (emulated_warpgroup.h).
+struct Written {
+    char *at;
+    int bytes;
+};
+static std::vector<Written> written[most_threads];
 
 inline std::vector<std::vector<Copy>> &own_groups() {
     auto &own = groups[threadIdx.x];
@@ -33,11 +42,18 @@ inline std::vector<std::vector<Copy>> &own_groups() {
     return own;
 }
 
+inline void make(const Copy &copy) {
+    std::memset(copy.to, 0, static_cast<std::size_t>(copy.bytes));
+    std::memcpy(copy.to, copy.from, static_cast<std::size_t>(copy.there));
+    written[threadIdx.x].push_back({copy.to, copy.bytes});
+}
+
 template <int bytes>
 void copy_async(void *to, const void *from, int there) {
     const auto addresses = reinterpret_cast<std::uintptr_t>(to) | reinterpret_cast<std::uintptr_t>(from);
     if (addresses % bytes || there > bytes || there < 0) std::abort();  // as a GPU would
-    own_groups().back().push_back({static_cast<char *>(to), static_cast<const char *>(from), bytes, there});
+    const Copy copy{static_cast<char *>(to), static_cast<const char *>(from), bytes, there};
+    copies_at_once ? make(copy) : own_groups().back().push_back(copy);
 }
 
 inline void close_copies() { own_groups().emplace_back(); }
@@ -46,10 +62,7 @@ template <int but>
 void await_copies() {
     auto &own = own_groups();
     while (own.size() > but + 1) {
-        for (const Copy &copy : own.front()) {
-            std::memset(copy.to, 0, static_cast<std::size_t>(copy.bytes));
-            std::memcpy(copy.to, copy.from, static_cast<std::size_t>(copy.there));
-        }
+        for (const Copy &copy : own.front()) make(copy);
         own.erase(own.begin());
     }
 }
@@ -76,6 +89,19 @@ inline void load_matrices(const void *row, std::uint32_t (&out)[4]) {
     for (unsigned matrix = 0; matrix < 4; ++matrix) {
         std::memcpy(&out[matrix], rows[8 * matrix + lane / 4] + 4 * (lane % 4), 4);
     }
+}
+
+// As the manual's "prmt".
+inline std::uint32_t choose_bytes(std::uint32_t low, std::uint32_t high, std::uint32_t places) {
+    const std::uint64_t both = static_cast<std::uint64_t>(high) << 32 | low;
+    std::uint32_t out = 0;
+    for (unsigned i = 0; i < 4; ++i) {
+        const unsigned place = places >> 4 * i & 15;
+        std::uint32_t byte = static_cast<std::uint32_t>(both >> place % 8 * 8) & 0xFF;
+        if (place >= 8) byte = byte >> 7 ? 0xFF : 0;
+        out |= byte << 8 * i;
+    }
+    return out;
 }
 
 inline float power(int exponent) { return std::ldexp(1.0f, exponent); }

